@@ -1,0 +1,1 @@
+"""Facts with a source and a date: GPUs, models and how runtimes are had."""

@@ -1,0 +1,161 @@
+"""Read the TOML catalogues: ours, then the operator's own files, which add entries or replace them by name."""
+
+from __future__ import annotations
+
+import functools
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from rackserve.domain.base import FileName, Frozen, Sha256, Url
+from rackserve.domain.errors import InputError, Problem
+from rackserve.domain.gpu import Gpu
+from rackserve.domain.model import LanguageModel
+
+
+class DistributionPackage(Frozen):
+    """A distribution release that carries the runtime, and where its server program then is."""
+
+    distribution: str
+    codename: str
+    package: str
+    program: str
+    source: str
+    date: str
+
+
+class ReleaseArchive(Frozen):
+    """A release archive for one CPU architecture, pinned by its SHA-256. `glibc` is the C library it was linked to."""
+
+    architecture: str
+    url: Url
+    sha256: Sha256
+    glibc: str
+    source: str
+    date: str
+
+
+class SourceArchive(Frozen):
+    """The source distribution on the Python package index that vendors the runtime's source below `folder`."""
+
+    package: str
+    version: str
+    file: FileName
+    sha256: Sha256
+    folder: str
+    source: str
+    date: str
+
+
+class LlamaCppFacts(Frozen):
+    """How llama.cpp can be had. `libraries` are the packages a release archive needs at run time."""
+
+    packages: tuple[DistributionPackage, ...]
+    archives: tuple[ReleaseArchive, ...]
+    libraries: tuple[str, ...]
+    build_packages: tuple[str, ...]
+    build: SourceArchive
+
+
+class Hub(Frozen):
+    """Where model files are fetched from unless the inventory's `model_hub` says otherwise."""
+
+    url: Url
+    source: str
+    date: str
+
+
+class Catalog(Frozen):
+    """Everything rackserve knows without asking a host."""
+
+    gpus: Mapping[str, Gpu] = Field(default_factory=dict)
+    models: Mapping[str, LanguageModel] = Field(default_factory=dict)
+    llamacpp: LlamaCppFacts
+    hub: Hub
+
+
+def load_catalog(extra: Iterable[str] = ()) -> Catalog:
+    """Our catalogue plus the operator's files. A folder in `extra` stands for the *.toml files in it.
+
+    Raises InputError naming file and key for everything that is wrong in any of them.
+    """
+    return _load(tuple(extra))
+
+
+@functools.cache
+def _load(extra: tuple[str, ...]) -> Catalog:
+    merged: dict[str, Any] = {"gpus": {}, "models": {}}
+    problems: list[Problem] = []
+    for resource in sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name):
+        if resource.name.endswith(".toml"):
+            problems.extend(_merge(merged, resource.name, resource.read_text(encoding="utf-8")))
+    for path in _files(extra, problems):
+        try:
+            text = path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            problems.append(Problem(f"cannot be read: {error}", where=str(path)))
+            continue
+        problems.extend(_merge(merged, str(path), text))
+    if not problems:
+        try:
+            return Catalog.model_validate(merged)
+        except ValidationError as error:
+            problems.extend(_problem("catalogue", detail) for detail in error.errors(include_url=False))
+    raise InputError(problems)
+
+
+def _files(extra: tuple[str, ...], problems: list[Problem]) -> list[Path]:
+    files: list[Path] = []
+    for entry in extra:
+        path = Path(entry)
+        if path.is_dir():
+            files.extend(sorted(path.glob("*.toml")))
+        elif path.is_file():
+            files.append(path)
+        else:
+            problems.append(Problem("no such file or folder", where=entry, key="catalog"))
+    return files
+
+
+_ENTRY_TYPES: Mapping[str, type[Frozen]] = {"gpus": Gpu, "models": LanguageModel}
+
+
+def _merge(merged: dict[str, Any], where: str, text: str) -> Iterable[Problem]:
+    """Add the tables of one file. Entries are validated here, so that a problem names the file it stands in."""
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        yield Problem(f"is not TOML: {error}", where=where)
+        return
+    for section, value in document.items():
+        if section not in _ENTRY_TYPES:
+            if section in Catalog.model_fields:
+                merged[section] = value
+            else:
+                yield Problem("is not a section of the catalogue", where=where, key=section)
+            continue
+        if not isinstance(value, Mapping):
+            yield Problem("has to be a table of entries", where=where, key=section)
+            continue
+        name_key = "tag" if section == "gpus" else "name"
+        for name, entry in value.items():
+            if not isinstance(entry, Mapping):
+                yield Problem("has to be a table", where=where, key=f"{section}.{name}")
+                continue
+            candidate = {name_key: name, **entry}
+            try:
+                _ENTRY_TYPES[section].model_validate(candidate)
+            except ValidationError as error:
+                for detail in error.errors(include_url=False):
+                    yield _problem(where, detail, prefix=(section, name))
+                continue
+            merged[section][name] = candidate
+
+
+def _problem(where: str, detail: Any, prefix: tuple[str, ...] = ()) -> Problem:
+    key = ".".join(str(part) for part in (*prefix, *detail["loc"]))
+    return Problem(f"{detail['msg']}, found {repr(detail['input'])[:80]}", where=where, key=key)

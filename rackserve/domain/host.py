@@ -1,0 +1,49 @@
+"""One host of the inventory, with the settings that hold for it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from rackserve.domain.base import AbsolutePath, Frozen, Sha256, Tag, Url
+from rackserve.domain.service import Service
+
+
+class LlamaCppSettings(Frozen):
+    """How llama-server gets onto a host. Inventory keys carry the prefix `llamacpp_`.
+
+    install: `auto` takes the distribution's package where the catalogue knows one and the pinned archive elsewhere.
+    archive_url, archive_sha256: an archive other than the catalogue's pin.
+    mirror: base URL that stands in for the release host; the same file names and checksums are expected below it.
+    build_jobs: compiler processes for `build`; None means all cores of the building host.
+    """
+
+    install: Literal["auto", "package", "archive", "mirror", "build"] = "auto"
+    archive_url: Url | None = None
+    archive_sha256: Sha256 | None = None
+    mirror: Url | None = None
+    build_jobs: int | None = Field(default=None, ge=1, le=512)
+
+
+class Host(Frozen):
+    """A host as the inventory describes it.
+
+    memory_mib: RAM that the host has, in MiB. Required for the tag `cpu`, whose services live in RAM.
+    memory_ceiling: the share of that memory all services together may use.
+    gpu_simulated: the tag is pretended: planned for as a GPU's memory, served on the CPU, PCI bus not compared.
+    apt_lock_timeout: seconds to wait for another package manager to finish.
+    """
+
+    name: str
+    gpu_tag: Tag
+    gpu_simulated: bool = False
+    memory_mib: int | None = Field(default=None, ge=64)
+    memory_ceiling: float = Field(default=0.85, gt=0, le=0.95)
+    services: tuple[Service, ...] = ()
+    model_hub: Url | None = None
+    models_dir: AbsolutePath = "/srv/models"
+    apt_lock_timeout: int = Field(default=600, ge=0, le=7200)
+    start_timeout: int = Field(default=900, ge=10, le=7200)
+    catalog: tuple[str, ...] = ()
+    llamacpp: LlamaCppSettings = LlamaCppSettings()

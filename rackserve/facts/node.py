@@ -1,0 +1,70 @@
+"""What a host is and cannot stop being: distribution, CPU, memory, PCI devices. Safe to use in a deploy's body."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from pyinfra.api import FactBase
+from pyinfra.api.exceptions import FactProcessError
+
+from rackserve.domain.node import Node
+
+# Display controllers (VGA, 3D, other) and processing accelerators: the PCI base classes that GPUs come as.
+_GPU_CLASSES = ("0x03", "0x12")
+
+
+def parse_node(lines: Iterable[str]) -> Node:
+    """Parse `key=value` lines; raises ValueError naming the key that is missing or not understood."""
+    values: dict[str, str] = {}
+    gpus: list[str] = []
+    for line in lines:
+        key, _, value = line.partition("=")
+        if key == "pci":
+            vendor, device, device_class = value.split()
+            if device_class.startswith(_GPU_CLASSES):
+                gpus.append(f"{vendor.removeprefix('0x')}:{device.removeprefix('0x')}")
+        else:
+            values[key] = value.strip().strip('"')
+    missing = [key for key in ("id", "arch", "mem_kib") if not values.get(key)]
+    if missing:
+        msg = f"the host did not tell its {', '.join(missing)}"
+        raise ValueError(msg)
+    return Node(
+        distribution=values["id"],
+        codename=values.get("codename", ""),
+        architecture=values["arch"],
+        # Empty where the C library is another one; then only a package or a build can run here.
+        glibc=values.get("glibc", "").removeprefix("glibc ") or "0",
+        memory_mib=int(values["mem_kib"]) // 1024,
+        systemd=values.get("init") == "systemd",
+        cpu_flags=frozenset(values.get("flags", "").split()),
+        pci_gpus=tuple(sorted(gpus)),
+    )
+
+
+class NodeFact(FactBase[Node | None]):
+    """The Node of a host, in one round trip."""
+
+    def command(self) -> str:
+        """Shell that prints one key=value line per property."""
+        return (
+            '. /etc/os-release 2>/dev/null; echo "id=$ID"; echo "codename=${VERSION_CODENAME:-}"; '
+            'echo "arch=$(uname -m)"; echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"; '
+            "echo \"mem_kib=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)\"; "
+            'echo "init=$(cat /proc/1/comm 2>/dev/null)"; '
+            "echo \"flags=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2-)\"; "
+            'for d in /sys/bus/pci/devices/*; do [ -r "$d/class" ] && '
+            'echo "pci=$(cat "$d/vendor") $(cat "$d/device") $(cat "$d/class")"; done; true'
+        )
+
+    @staticmethod
+    def default() -> Node | None:
+        """Nothing known: the host could not be read."""
+        return None
+
+    def process(self, output: list[str]) -> Node:
+        """Parse, with pyinfra's own error so that only this host fails."""
+        try:
+            return parse_node(output)
+        except ValueError as error:
+            raise FactProcessError(str(error)) from error

@@ -1,0 +1,81 @@
+"""A service as it runs: systemd's view, the plan it was started with, the program and the key it really uses."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from pyinfra.api import FactBase
+
+
+@dataclass(frozen=True, slots=True)
+class UnitState:
+    """A unit and its main process.
+
+    `digest` is what the process was started with; `current_program` and `current_key` tell whether it still runs the
+    program and the key that are on disk now.
+    """
+
+    active: str
+    enabled: bool
+    needs_reload: bool
+    digest: str
+    current_program: bool
+    current_key: bool
+
+    def runs(self, digest: str) -> bool:
+        """Whether this very plan is being served, with nothing left to do."""
+        return (
+            self.active == "active"
+            and self.enabled
+            and not self.needs_reload
+            and self.digest == digest
+            and self.current_program
+            and self.current_key
+        )
+
+
+ABSENT = UnitState(
+    active="inactive", enabled=False, needs_reload=False, digest="", current_program=False, current_key=False
+)
+
+
+def parse_unit(lines: Iterable[str]) -> UnitState:
+    """Parse `key=value` lines of `systemctl show` and of the process."""
+    values = dict(line.split("=", 1) for line in lines if "=" in line)
+    return UnitState(
+        active=values.get("ActiveState", "inactive"),
+        enabled=values.get("UnitFileState") == "enabled",
+        needs_reload=values.get("NeedDaemonReload") == "yes",
+        digest=values.get("RACKSERVE_DIGEST", ""),
+        current_program=bool(values.get("exe")) and values.get("exe") == values.get("program"),
+        current_key=values.get("key") == "current",
+    )
+
+
+class Unit(FactBase[UnitState]):
+    """UnitState of one unit. Reading another user's process and credentials needs root."""
+
+    def command(self, unit: str, program: str, key_file: str) -> str:
+        """Shell that prints systemd's properties and those of the main process."""
+        quoted, key = shlex.quote(unit), shlex.quote(key_file)
+        return (
+            f"systemctl show -p ActiveState,UnitFileState,NeedDaemonReload,MainPID -- {quoted} 2>/dev/null; "
+            f"pid=$(systemctl show -p MainPID --value -- {quoted} 2>/dev/null); "
+            'if [ "${pid:-0}" != 0 ]; then '
+            "tr '\\0' '\\n' < /proc/$pid/environ 2>/dev/null | grep '^RACKSERVE_DIGEST='; "
+            # A program that a package upgrade replaced reads as "PATH (deleted)".
+            'echo "exe=$(readlink /proc/$pid/exe)"; '
+            f'echo "program=$(readlink -f {shlex.quote(program)})"; '
+            f"cmp -s /run/credentials/{quoted}/api-key {key} && echo key=current; fi; true"
+        )
+
+    @staticmethod
+    def default() -> UnitState:
+        """No such unit."""
+        return ABSENT
+
+    def process(self, output: list[str]) -> UnitState:
+        """Parse."""
+        return parse_unit(output)

@@ -1,0 +1,1 @@
+"""Throwaway hosts on one machine, for trying and testing everything on real systemd, SSH and apt."""

@@ -1,0 +1,50 @@
+"""Command builders: plain functions to StringCommands. What runs on a host is in `scripts/`, one file per job."""
+
+from __future__ import annotations
+
+import hashlib
+import posixpath
+from importlib import resources
+
+from pyinfra.api import QuoteString, StringCommand
+
+# `$1` path, `$2` mode, `$3` SHA-256 of what must arrive. The checksum catches a transfer that was cut off; the rename
+# makes a reader see the old file or the new one. umask comes after mkdir: folders stay readable, the content never is
+# before it has its mode.
+_WRITE = (
+    'f=$(dirname "$1"); mkdir -p "$f"; umask 077; rm -f "$f"/.rackserve.*; t=$(mktemp "$f/.rackserve.XXXXXX"); '
+    'cat >"$t"; [ "$(sha256sum <"$t" | cut -d" " -f1)" = "$3" ] || { rm -f "$t"; echo "$1: transfer cut off" >&2; '
+    'exit 1; }; chown root:root "$t"; chmod "$2" "$t"; sync "$t"; mv -fT "$t" "$1"'
+)
+
+
+def script(name: str, *arguments: str) -> StringCommand:
+    """Run a file of `scripts/` on the host. It travels on standard input: nothing is left behind, nothing is quoted."""
+    text = (resources.files("rackserve.operations") / "scripts" / name).read_text(encoding="utf-8")
+    return StringCommand("sh", "-s", "--", *(QuoteString(argument) for argument in arguments), _stdin=[text])
+
+
+def write_file(path: str, text: str, mode: str) -> StringCommand:
+    """Write a root-owned text file in one step. The text travels on standard input: it is in no argv, log or diff."""
+    if not text.endswith("\n"):
+        msg = f"{path}: a text file ends with a newline"
+        raise ValueError(msg)
+    digest = hashlib.sha256(text.encode()).hexdigest()
+    words = (QuoteString(word) for word in ("-c", _WRITE, "sh", path, mode, digest))
+    return StringCommand("sh", *words, _stdin=[text])
+
+
+def refuse(message: str) -> StringCommand:
+    """A command that fails with this message: how one host is refused without ending the run for the others."""
+    return StringCommand("sh", "-c", QuoteString('echo "$1" >&2; exit 1'), "sh", QuoteString(message))
+
+
+def parent(path: str) -> str:
+    """The folder of a path on a host."""
+    return posixpath.dirname(path)
+
+
+def check_sha256(path: str, sha256: str) -> StringCommand:
+    """Fail unless the file has this checksum."""
+    check = '[ "$(sha256sum <"$1" | cut -d" " -f1)" = "$2" ] || { echo "$1 arrived damaged" >&2; exit 1; }'
+    return StringCommand("sh", *(QuoteString(word) for word in ("-c", check, "sh", path, sha256)))

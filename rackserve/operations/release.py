@@ -1,0 +1,88 @@
+"""Runtime releases: complete folders beside each other, and a link to the one in use."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import threading
+from collections import defaultdict
+from collections.abc import Generator
+from importlib import resources
+from pathlib import Path
+
+from pyinfra import host
+from pyinfra.api import FileDownloadCommand, FileUploadCommand, StringCommand, operation
+from pyinfra.api.command import PyinfraCommand
+
+from rackserve.cache import builds_folder
+from rackserve.facts.packages import Dpkg
+from rackserve.facts.releases import Releases
+from rackserve.operations import commands
+from rackserve.runtimes import llamacpp
+from rackserve.runtimes.llamacpp import FromArchive, FromSource, Origin
+
+# The newest releases that stay for a way back.
+KEEP = 3
+WORK = "/var/cache/rackserve"
+_PROGRAM = "bin/llama-server"
+# One build per release however many hosts want it: the first host builds, the others wait here. pyinfra runs hosts in
+# greenlets and patches threading, so waiting blocks nobody else.
+_building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+
+
+@operation()
+def llama_server(origin: Origin, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+    """Have llama-server's release of this origin complete and current."""
+    state = host.get_fact(Releases, releases=llamacpp.RELEASES, link=llamacpp.CURRENT, program=_PROGRAM)
+    if origin.release in state.complete and state.current == origin.release:
+        host.noop(f"{origin.release} is current")
+        return
+    folder = f"{llamacpp.RELEASES}/{origin.release}"
+    if origin.release not in state.complete:
+        yield from _make(origin, folder, lock_timeout)
+    yield commands.script("activate.sh", folder, llamacpp.CURRENT, str(KEEP))
+
+
+def _make(origin: Origin, folder: str, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+    if isinstance(origin, FromSource):
+        yield from _from_source(origin, folder, lock_timeout)
+    elif isinstance(origin, FromArchive):
+        archive = f"{WORK}/archives/{origin.release}.tar.gz"
+        yield commands.script("fetch.sh", origin.url, origin.sha256, "0", archive)
+        yield commands.script("release.sh", folder, archive)
+        yield StringCommand("rm", "-f", archive)
+    else:
+        yield commands.script("release.sh", folder, origin.program)
+
+
+def _from_source(origin: FromSource, folder: str, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+    kept = builds_folder() / f"{origin.release}.tar.gz"
+    archive = f"{WORK}/archives/{kept.name}"
+    with _building[origin.release]:
+        if not kept.is_file():
+            yield from _build(origin, archive, kept, lock_timeout)
+    # Under sudo the upload passes through /tmp; pyinfra's own name there could be guessed and taken first.
+    temporary = f"/tmp/rackserve-{secrets.token_hex(16)}"  # noqa: S108 (not guessable, and checked below)
+    yield StringCommand("mkdir", "-p", commands.parent(archive))
+    yield FileUploadCommand(str(kept), archive, remote_temp_filename=temporary)
+    yield commands.check_sha256(archive, hashlib.sha256(kept.read_bytes()).hexdigest())
+    yield commands.script("release.sh", folder, archive)
+    yield StringCommand("rm", "-f", archive)
+
+
+def _build(origin: FromSource, archive: str, kept: Path, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+    """Build on this host and keep the result on the operator's machine."""
+    work = f"{WORK}/build/{origin.release}"
+    missing = sorted(set(origin.build_packages) - host.get_fact(Dpkg).installed)
+    if missing:
+        yield commands.script("packages.sh", str(lock_timeout), *missing)
+    backend = (resources.files("rackserve.catalog") / "build-backend.txt").read_text(encoding="utf-8")
+    source = f"{origin.source.package}=={origin.source.version} --hash=sha256:{origin.source.sha256}\n"
+    yield commands.write_file(f"{work}/backend.txt", backend, "644")
+    yield commands.write_file(f"{work}/source.txt", source, "644")
+    yield StringCommand("mkdir", "-p", commands.parent(archive))
+    yield commands.script("build.sh", work, origin.source.folder, archive, str(origin.jobs or 0))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    partial = kept.with_name(f"{kept.name}.{host.name}.partial")
+    yield FileDownloadCommand(archive, str(partial))
+    partial.replace(kept)

@@ -1,0 +1,64 @@
+# fetch.sh URL SHA256 SIZE DESTINATION: put a verified file in place; nothing unverified ever has the final name.
+# SIZE is in bytes, 0 where it is not known beforehand.
+
+fail() {
+  echo "$1" >&2
+  exit 1
+}
+
+download() {
+  rc=0
+  curl --fail --location --silent --show-error --connect-timeout 15 --retry 3 --retry-delay 2 \
+    --speed-limit 1024 --speed-time 60 --continue-at - --output "$part" -- "$url" 2>"$part.error" || rc=$?
+  # 33: the server cannot resume; 36: the part does not match. Start this file over.
+  if [ "$rc" = 33 ] || [ "$rc" = 36 ]; then
+    rm -f "$part"
+    rc=0
+    curl --fail --location --silent --show-error --connect-timeout 15 --retry 3 --retry-delay 2 \
+      --speed-limit 1024 --speed-time 60 --output "$part" -- "$url" 2>"$part.error" || rc=$?
+  fi
+  message=$(tail -n 1 "$part.error")
+  rm -f "$part.error"
+  [ "$rc" = 0 ] || fail "not fetched: $url: ${message:-curl failed with $rc}"
+}
+
+matches() {
+  found=$(sha256sum <"$part" | cut -d' ' -f1)
+  [ "$found" = "$sha256" ]
+}
+
+main() {
+  url=$1 sha256=$2 size=$3 destination=$4
+  umask 022
+  folder=$(dirname "$destination")
+  staging=$(dirname "$folder")/.staging
+  part=$staging/$sha256
+  mkdir -p "$staging"
+  # Another run may still be at it: wait for it, then find its result.
+  exec 9>"$part.lock"
+  flock -w 7200 9 || fail "not fetched: $url: another run has been fetching it for two hours"
+  [ ! -f "$destination" ] || [ "$(sha256sum <"$destination" | cut -d' ' -f1)" != "$sha256" ] || exit 0
+  have=$(stat -c %s "$part" 2>/dev/null || echo 0)
+  free=$(( $(df -Pk "$staging" | awk 'NR==2 {print $4}') * 1024 ))
+  # 16 MiB on top: a file system filled to the last block takes the host down with it.
+  if [ "$size" -gt 0 ] && [ $(( size - have + 16777216 )) -gt "$free" ]; then
+    fail "not fetched: $(df -Pk "$staging" | awk 'NR==2 {print $6}') has $(( free / 1048576 )) MiB free, $(( (size - have) / 1048576 + 17 )) MiB are needed for $url"
+  fi
+  download
+  if ! matches && [ "$have" != 0 ]; then
+    # What an earlier run had left may be what is wrong.
+    rm -f "$part"
+    download
+  fi
+  if ! matches; then
+    rm -f "$part"
+    fail "not used: $url: SHA-256 is $found, expected $sha256"
+  fi
+  chmod 644 "$part"
+  sync "$part"
+  mkdir -p "$folder"
+  mv -fT "$part" "$destination"
+  rm -f "$part.lock"
+}
+
+main "$@" </dev/null

@@ -1,0 +1,1 @@
+"""One module per inference runtime: how it is had, its command line, its probes. Pure."""

@@ -1,0 +1,55 @@
+"""Throwaway hosts for tests: a lab of its own per test session, gone afterwards whatever happens."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+
+import pytest
+
+from rackserve.domain.errors import LabError
+from rackserve.lab.lab import Lab
+from rackserve.lab.shell import require_machine
+
+LabFactory = Callable[[str], Lab]
+
+
+@pytest.fixture(scope="session")
+def lab_factory() -> Iterator[LabFactory]:
+    """Makes labs whose names no other test run has; each is taken down at the end, also after Ctrl-C."""
+    try:
+        require_machine()
+    except LabError as error:
+        pytest.skip(str(error))
+    with ExitStack() as cleanup:
+
+        def make(purpose: str) -> Lab:
+            lab = Lab(f"test-{purpose}-{os.getpid()}")
+            cleanup.callback(lab.down)
+            return lab
+
+        yield make
+
+
+@pytest.fixture(scope="session")
+def lab(lab_factory: LabFactory) -> Lab:
+    """Two Debian 12 hosts, h1 and h2, up and bare. Shared by the session: leave them usable."""
+    made = lab_factory("shared")
+    made.up(2, "bookworm")
+    return made
+
+
+@pytest.fixture
+def depot_file(lab: Lab) -> Iterator[Callable[[str, bytes], str]]:
+    """Puts a file into the lab's depot and returns its URL."""
+    folder = lab.depot_dir / "tests"
+    folder.mkdir()
+
+    def put(name: str, content: bytes) -> str:
+        (folder / name).write_bytes(content)
+        return f"{lab.depot_url}/tests/{name}"
+
+    yield put
+    shutil.rmtree(folder)
