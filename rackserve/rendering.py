@@ -38,8 +38,9 @@ class RenderedFile:
 def systemd_word(word: str, *, specifiers: bool = False) -> str:
     r"""Quote one word of a command line or one assignment for a unit file.
 
-    Words of harmless characters stay as they are. `%` and `$` are doubled, because systemd expands both; with `specifiers` the word keeps its `%` (our own constants
-    only). Raises ValueError for control characters: a newline would start a new directive.
+    Words of harmless characters stay as they are. `%` and `$` are doubled, because systemd expands both; with
+    `specifiers` the word keeps its `%` (our own constants only). Raises ValueError for control characters: a newline
+    would start a new directive.
     Source: systemd.syntax(7), "Quoting", and systemd.service(5), "Command lines".
     """
     if any(ord(character) < 0x20 or ord(character) == 0x7F for character in word):  # noqa: PLR2004 (ASCII controls)
@@ -73,7 +74,13 @@ def unit_digest(plan: ServicePlan) -> str:
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
+def key_path(plan: ServicePlan) -> str:
+    """Where a host keeps the API key of a service, for root only."""
+    return f"{CREDENTIALS}/{plan.name}/api-key"
+
+
 def _drop_in_text(plan: ServicePlan, digest: str) -> str:
+    key_file = key_path(plan)
     options = [_option(group) for group in _grouped(llamacpp.argv(plan))]
     return (
         _environment()
@@ -82,8 +89,9 @@ def _drop_in_text(plan: ServicePlan, digest: str) -> str:
             plan=plan,
             digest=digest,
             command=options,
-            wait_ready=[systemd_word(word) for word in (plan.probe_url, plan.name, str(plan.start_timeout))],
-            drain=[systemd_word(word) for word in (plan.probe_url, str(DRAIN_S))],
+            libexec=LIBEXEC,
+            wait_ready=[systemd_word(word) for word in (plan.probe_url, plan.name, str(plan.start_timeout), key_file)],
+            drain=[systemd_word(word) for word in (plan.probe_url, str(DRAIN_S), key_file)],
             allow_from=_allowed(plan),
             stop_timeout=DRAIN_S + STOP_GRACE_S,
             # The probe inside may use the whole start timeout; systemd's own must come after it, with its message lost.

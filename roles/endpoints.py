@@ -8,6 +8,7 @@ from pyinfra.api import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
 from rackserve.planning.plans import HostPlan
+from rackserve.rendering import key_path
 from roles.planned import host_plan
 
 
@@ -26,7 +27,7 @@ class _Endpoints(BaseStateCallback):
         for service in plan.services:
             url = service.probe_url
             click.echo(f"{host.name}: {service.name} serves {service.model.name} at {url}/v1", err=True)
-            click.echo(f"    key: /etc/rackserve/credentials/{service.name}/api-key on {host.name}", err=True)
+            click.echo(f"    key: {key_path(service)} on {host.name}", err=True)
 
 
 _reporters: dict[int, _Endpoints] = {}

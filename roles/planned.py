@@ -10,6 +10,7 @@ from rackserve.catalog.loader import Catalog, load_catalog
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.node import Node
 from rackserve.facts.node import NodeFact
+from rackserve.keys import key_problems
 from rackserve.planning.fit import plan_hosts
 from rackserve.planning.plans import HostPlan
 from rackserve.settings import load_hosts
@@ -47,7 +48,7 @@ def _plan_all(hosts: list[PyinfraHost]) -> dict[str, HostPlan]:
         plans = [plan for entry in loaded for plan in plan_hosts((entry,), load_catalog(entry.catalog))]
     except InputError as error:
         raise _stop(error.problems) from error
-    problems = [problem for plan in plans for problem in plan.errors]
+    problems = [*key_problems(loaded), *(problem for plan in plans for problem in plan.errors)]
     if problems:
         raise _stop(problems)
     return {plan.host.name: plan for plan in plans}

@@ -9,7 +9,7 @@ from pyinfra.operations import server
 from rackserve.operations.files import text_files
 from rackserve.operations.secret import api_key
 from rackserve.operations.service import only, serving
-from rackserve.rendering import CREDENTIALS, host_files, unit_digest
+from rackserve.rendering import host_files, key_path, unit_digest
 from rackserve.runtimes import llamacpp
 from roles.planned import host_plan
 
@@ -33,7 +33,7 @@ def services() -> None:
         )
         api_key(
             name=f"API key of {service.name} in place",
-            path=f"{CREDENTIALS}/{service.name}/api-key",
+            path=key_path(service),
             source=service.service.api_key_file,
         )
     text_files(name="Units and helpers as planned", files=host_files(plan))
@@ -43,6 +43,6 @@ def services() -> None:
             unit=service.unit,
             digest=unit_digest(service),
             program=llamacpp.PROGRAM,
-            key_file=f"{CREDENTIALS}/{service.name}/api-key",
+            key_file=key_path(service),
             timeout=service.start_timeout + _START_GRACE_S,
         )

@@ -11,6 +11,8 @@ import click
 from rich.console import Console
 from rich.table import Table
 
+from rackserve.lab import model
+from rackserve.lab.demo import run as run_demo
 from rackserve.lab.lab import MAX_HOSTS, Lab
 from rackserve.lab.sources import SUITES
 
@@ -28,8 +30,11 @@ def _progress(text: str) -> None:
 @click.option("--hosts", "count", type=click.IntRange(1, MAX_HOSTS), default=3, show_default=True, help="h1 to hN.")
 @click.option("--suite", type=click.Choice(SUITES), default=SUITES[0], show_default=True, help="Debian of new hosts.")
 def up(count: int, suite: str) -> None:
-    """Make and boot what is missing of N hosts."""
-    Lab().up(count, suite, _progress)
+    """Make and boot what is missing of N hosts, and have a model for them to serve."""
+    chosen = Lab()
+    chosen.up(count, suite, _progress)
+    if not model.provided(chosen.names.folder):
+        model.provide(chosen.names.folder, chosen.depot_dir, chosen.depot_url, tiny=False, progress=_progress)
 
 
 @lab.command()
@@ -99,6 +104,13 @@ def boot(host: str) -> None:
     """Switch HOST on again and wait until it answers."""
     Lab().boot(host)
     _progress(f"{host} is up")
+
+
+@lab.command()
+@click.option("--keep", is_flag=True, help="Leave the host up.")
+def demo(keep: bool) -> None:
+    """Take a fresh host to an answered completion, and show every step."""
+    run_demo(keep=keep, say=_progress)
 
 
 @lab.command()

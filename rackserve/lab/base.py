@@ -20,6 +20,7 @@ from pathlib import Path
 from rackserve.domain.errors import LabError
 from rackserve.lab.locks import locked
 from rackserve.lab.machine import Reach, machine_reach
+from rackserve.lab.shell import readable_by_all
 from rackserve.lab.sources import apt_lines, machine_mirror
 
 PACKAGES = (
@@ -103,15 +104,21 @@ def ensure_base(suite: str, progress: Callable[[str], None]) -> Path:
         return base
     cache_folder().mkdir(parents=True, exist_ok=True)
     cache_folder().chmod(0o700)  # pip and apt settings may carry a password
-    with locked(f"lab-base-{suite}", wait=True, on_wait=lambda: progress(f"waiting for another build of {suite}")):
+    with locked(
+        f"lab-base-{suite}", wait=True, on_wait=lambda: progress(f"waiting for another build of {suite}")
+    ) as lock:
         if not base.is_dir():
             progress(f"building the Debian {suite} base, once, in about half a minute")
-            _build(recipe, base)
+            _build(recipe, base, lock)
     return base
 
 
-def _build(recipe: Recipe, base: Path) -> None:
-    """Build beside the final place and rename, so that a base with its final name is always whole."""
+@readable_by_all()
+def _build(recipe: Recipe, base: Path, lock: int) -> None:
+    """Build beside the final place and rename, so that a base with its final name is always whole.
+
+    mmdebstrap inherits the lock: if this process is killed, the next build waits until the orphan is done too.
+    """
     for stale in base.parent.glob(f".building-{recipe.suite}-*"):
         _remove_tree(stale)
     staging = Path(tempfile.mkdtemp(prefix=f".building-{recipe.suite}-", dir=base.parent))
@@ -128,6 +135,7 @@ def _build(recipe: Recipe, base: Path) -> None:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
+                pass_fds=[lock],
                 check=False,
             )
         if done.returncode != 0:

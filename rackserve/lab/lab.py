@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import replace
 
@@ -59,7 +59,7 @@ class Lab:
                 progress(f"{host.name} is up at {host.address}")
         return hosts
 
-    def _locked(self) -> AbstractContextManager[None]:
+    def _locked(self) -> AbstractContextManager[int]:
         return locked(f"lab-{self.names.digest}", wait=False)
 
     def _ready_network(self) -> LabState:
@@ -175,6 +175,11 @@ class Lab:
         """Make the host's PCI bus show exactly these devices, at once."""
         self.state().host(name)
         pci.write_tree(self.folder(name).pci, devices)
+
+    def set_modules(self, name: str, versions: Mapping[str, str]) -> None:
+        """Make these kernel modules, and no others, look loaded on the host, each with its version, at once."""
+        self.state().host(name)
+        pci.write_modules(self.folder(name).modules, versions)
 
     @property
     def depot_url(self) -> str:

@@ -13,10 +13,11 @@ LOCK_FOLDER = Path("/run/lock")
 
 
 @contextmanager
-def locked(name: str, *, wait: bool, on_wait: Callable[[], None] = lambda: None) -> Iterator[None]:
+def locked(name: str, *, wait: bool, on_wait: Callable[[], None] = lambda: None) -> Iterator[int]:
     """Hold the machine-wide lock `name`; without `wait`, a taken lock is a LockedError.
 
-    The kernel drops the lock with the process that held it, so a killed run never leaves one behind.
+    The kernel drops the lock with the process that held it, so a killed run never leaves one behind. What is yielded is
+    the lock's file descriptor: a child that inherits it holds the lock too, even after this process is gone.
     """
     LOCK_FOLDER.mkdir(parents=True, exist_ok=True)
     with (LOCK_FOLDER / f"rackserve-{name}.lock").open("a") as file:
@@ -29,4 +30,4 @@ def locked(name: str, *, wait: bool, on_wait: Callable[[], None] = lambda: None)
                 ) from None
             on_wait()
             fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+        yield file.fileno()

@@ -15,7 +15,7 @@ from rackserve.domain.errors import InputError, Problem
 
 # Every lab's bridge begins so, whichever lab it is.
 BRIDGE_PREFIX = "rslab-"
-_NAME = re.compile(r"^[a-z0-9][a-z0-9-]{0,30}$")
+_NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,30}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,7 +27,7 @@ class LabNames:
 
     def __post_init__(self) -> None:
         """Refuse a name that would not fit into the others."""
-        if not _NAME.match(self.lab):
+        if not _NAME.fullmatch(self.lab):
             hint = "small letters, digits and dashes, at most 31, no dash first"
             raise InputError([Problem(f"{self.lab!r} cannot name a lab", key="RACKSERVE_LAB", hint=hint)])
 

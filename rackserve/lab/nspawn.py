@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rackserve.domain.errors import LabError
 from rackserve.lab import cgroups, pci
-from rackserve.lab.shell import run
+from rackserve.lab.shell import readable_by_all, run
 from rackserve.lab.state import LabHost, write_atomically
 
 # Without NET_ADMIN `nft` and `ip` fail inside; without BPF and PERFMON, IPAddressDeny= and DeviceAllow= of units are
@@ -55,6 +55,11 @@ class HostFolder:
         return self.path / "pci"
 
     @property
+    def modules(self) -> Path:
+        """What the host sees as /sys/module."""
+        return self.path / "modules"
+
+    @property
     def console(self) -> Path:
         """What the host's systemd printed, boot after boot."""
         return self.path / "console.log"
@@ -80,17 +85,18 @@ def overlay_options(host: LabHost, folder: HostFolder) -> str:
     return ",".join(f"{key}={place}" for key, place in places.items())
 
 
+@readable_by_all()
 def create_disk(host: LabHost, folder: HostFolder, public_key: str) -> str:
     """Make the host's layer with its name and login keys, and return its SSH host key's public part."""
     upper = folder.upper
-    for place in (folder.path / "work", folder.path / "root", upper / "etc/ssh"):
+    for place in (folder.path / "work", folder.path / "root", upper / "etc/ssh", upper / "home"):
         place.mkdir(parents=True, exist_ok=True)
     (upper / "etc/hostname").write_text(f"{host.name}\n")
     (upper / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n")
-    (upper / "home").mkdir(exist_ok=True)
     _authorize(upper / "root", public_key, 0, 0)
     _authorize(upper / "home/deploy", public_key, *_user_ids(Path(host.base), "deploy"))
     pci.write_tree(folder.pci, [])
+    pci.write_modules(folder.modules, {})
     key = upper / "etc/ssh/ssh_host_ed25519_key"
     key.unlink(missing_ok=True)
     run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", host.name, "-f", str(key)])
@@ -129,6 +135,7 @@ def resolver_configuration() -> str:
     return ""
 
 
+@readable_by_all()
 def boot(host: LabHost, folder: HostFolder, netns: str, cgroup: str) -> None:
     """Start the host's supervisor, detached from this process; the host is up when its SSH answers."""
     if not Path(host.base).is_dir():
@@ -137,13 +144,14 @@ def boot(host: LabHost, folder: HostFolder, netns: str, cgroup: str) -> None:
     (folder.upper / "etc/resolv.conf").write_text(resolver_configuration())
     groups = cgroups.create(cgroup)
     root = folder.path / "root"
+    binds = pci.bind_arguments(folder.pci, pci.SYSFS_PCI) + pci.bind_arguments(folder.modules, pci.SYSFS_MODULES)
     plan = BootPlan(
         name=host.name,
         overlay=overlay_options(host, folder),
         root=str(root),
         sup_cgroups=[str(group / "sup") for group in groups],
         box_cgroups=[str(group / "box") for group in groups],
-        nspawn=nspawn_argv(host, root, netns, pci.bind_arguments(folder.pci)),
+        nspawn=nspawn_argv(host, root, netns, binds),
         reboot_seconds=REBOOT_SECONDS,
     )
     plan_file = folder.path / "boot.json"

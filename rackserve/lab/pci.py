@@ -1,7 +1,7 @@
-"""Simulated PCI devices: a folder that real `lspci` reads as /sys/bus/pci.
+"""Simulated hardware: folders that real `lspci` reads as /sys/bus/pci and real tools as /sys/module.
 
-Every host gets a folder of its own, empty at first, so that the machine's real GPU never shows through. Devices can be
-added and removed while the host runs, as when a GPU falls off the bus.
+Every host gets folders of its own, empty at first, so that the machine's real GPU and driver never show through.
+Devices can be added and removed while the host runs, as when a GPU falls off the bus.
 """
 
 from __future__ import annotations
@@ -9,14 +9,16 @@ from __future__ import annotations
 import re
 import shutil
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from rackserve.domain.errors import InputError, Problem
+from rackserve.lab.shell import readable_by_all
 
 SYSFS_PCI = Path("/sys/bus/pci")
-_ADDRESS = re.compile(r"^[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]$")
+SYSFS_MODULES = Path("/sys/module")
+_ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _CONFIG_SIZE = 256
 _REVISION = 0xA1
 
@@ -35,7 +37,7 @@ class PciDevice:
 
     def __post_init__(self) -> None:
         """Refuse an address sysfs would not have."""
-        if not _ADDRESS.match(self.address):
+        if not _ADDRESS.fullmatch(self.address):
             raise InputError([Problem(f"{self.address!r} is no PCI address", hint="like 0000:41:00.0")])
 
 
@@ -76,6 +78,7 @@ def configuration_space(device: PciDevice) -> bytes:
     return bytes(space)
 
 
+@readable_by_all()
 def write_tree(folder: Path, devices: Iterable[PciDevice]) -> None:
     """Make `folder` show exactly these devices; each appears whole, by a rename."""
     wanted = {device.address: device for device in devices}
@@ -104,8 +107,21 @@ def _replace_device(folder: Path, device: PciDevice) -> None:
     fresh.rename(final)
 
 
-def bind_arguments(folder: Path, sysfs: Path = SYSFS_PCI) -> list[str]:
-    """Bind arguments for nspawn that show `folder` as the host's PCI bus; none where the machine has no PCI at all."""
+@readable_by_all()
+def write_modules(folder: Path, versions: Mapping[str, str]) -> None:
+    """Make `folder` show exactly these kernel modules as loaded, each with its version."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for present in folder.iterdir():
+        if present.name not in versions:
+            shutil.rmtree(present)
+    for module, version in versions.items():
+        (folder / module).mkdir(exist_ok=True)
+        (folder / module / "version").write_text(f"{version}\n")
+        (folder / module / "initstate").write_text("live\n")
+
+
+def bind_arguments(folder: Path, sysfs: Path) -> list[str]:
+    """Bind arguments for nspawn that show `folder` in place of `sysfs`; none where the machine has no such thing."""
     return [f"--bind-ro={_escape(folder)}:{sysfs}"] if sysfs.is_dir() else []
 
 

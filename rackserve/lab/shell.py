@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from rackserve.domain.errors import LabError
@@ -33,6 +34,16 @@ def require_machine() -> None:
         missing.add("debian-archive-keyring")
     if missing:
         raise LabError(f"the lab needs tools that are not installed: apt-get install {' '.join(sorted(missing))}")
+
+
+@contextmanager
+def readable_by_all() -> Iterator[None]:
+    """Files made within get ordinary modes: a host shows them as they are, whatever the operator's umask."""
+    before = os.umask(0o022)
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def run(argv: Sequence[str], *, stdin: str = "") -> str:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Generator
-from pathlib import Path
 
 from pyinfra import host
 from pyinfra.api import QuoteString, StringCommand, operation
 
 from rackserve.facts.paths import PathStates
+from rackserve.keys import read_api_key
 from rackserve.operations import commands
 
 # 256 bits from the host's own random source; made on the host, it never crosses the network.
@@ -32,9 +32,10 @@ def api_key(path: str, source: str | None) -> Generator[StringCommand, None, Non
             return
         yield StringCommand("sh", *(QuoteString(word) for word in ("-c", _GENERATE, "sh", path)))
         return
-    text = Path(source).read_text(encoding="ascii").strip() + "\n"
+    text = f"{read_api_key(source)}\n"
     if private and state is not None and state.sha256 == hashlib.sha256(text.encode()).hexdigest():
         host.noop("key in place")
         return
-    yield StringCommand("install", "-d", "-m", "700", QuoteString(commands.parent(path)))
+    folder = commands.parent(path)
+    yield StringCommand("install", "-d", "-m", "700", QuoteString(commands.parent(folder)), QuoteString(folder))
     yield commands.write_file(path, text, "600")

@@ -205,12 +205,9 @@ def test_a_file_without_weights_is_refused(write):
     assert refused(write(tensors=0)).message == "holds no weights"
 
 
-def test_a_missing_file_is_refused(tmp_path):
-    assert refused(tmp_path / "none.gguf").message == "cannot be read: No such file or directory"
-
-
-def test_a_directory_is_refused(tmp_path):
-    assert refused(tmp_path).message == "cannot be read: Is a directory"
+@pytest.mark.parametrize(("name", "reason"), [("none.gguf", "No such file or directory"), (".", "Is a directory")])
+def test_what_is_no_file_is_refused(tmp_path, name, reason):
+    assert refused(tmp_path / name).message == f"cannot be read: {reason}"
 
 
 def test_a_file_cut_within_its_weights_is_refused(tiny):
@@ -268,9 +265,7 @@ def test_any_truncation_is_refused(tiny, length):
 
 
 @FUZZ
-@given(
-    damage=st.lists(st.tuples(PLACES, st.integers(0, 255).map(lambda value: bytes([value]))), min_size=1, max_size=6)
-)
+@given(damage=st.lists(st.tuples(PLACES, st.binary(min_size=1, max_size=1)), min_size=1, max_size=6))
 def test_any_damaged_bytes_are_survived(tiny, scratch, damage):
     survives(tiny, scratch, damage)
 

@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 
 import pytest
 
@@ -23,6 +24,7 @@ def lab_factory() -> Iterator[LabFactory]:
         require_machine()
     except LabError as error:
         pytest.skip(str(error))
+    _remove_left_over()
     with ExitStack() as cleanup:
 
         def make(purpose: str) -> Lab:
@@ -31,6 +33,13 @@ def lab_factory() -> Iterator[LabFactory]:
             return lab
 
         yield make
+
+
+def _remove_left_over() -> None:
+    """Take down the labs of test runs that were killed: their names end in a process that is gone."""
+    for folder in Lab("test").names.folder.parent.glob("test-*-*"):
+        if not Path("/proc", folder.name.rsplit("-", 1)[1]).exists():
+            Lab(folder.name).down()
 
 
 @pytest.fixture(scope="session")

@@ -103,6 +103,14 @@ def test_simulated_gpus_appear_and_vanish_while_running(lab):
     lab.set_pci("h1", [])
 
 
+def test_a_driver_looks_loaded_with_its_version(lab):
+    assert lab.ssh("h1", "ls /sys/module").stdout == ""
+    lab.set_modules("h1", {"nvidia": "580.95.05"})
+    assert lab.ssh("h1", "cat /sys/module/nvidia/version").stdout == "580.95.05\n"
+    lab.set_modules("h1", {})
+    assert lab.ssh("h1", "ls /sys/module").stdout == ""
+
+
 def test_depot_serves_and_resumes_and_dies(lab, depot_file):
     url = depot_file("model.bin", b"0123456789" * 100)
     assert lab.ssh("h1", f"curl -fsS {url} | wc -c").stdout.strip() == "1000"

@@ -1,0 +1,52 @@
+# make demo   bare Debian host to an answered completion, on a throwaway host   (KEEP=1 leaves the host up)
+# make test   every check and test that needs no GPU and no virtual machine
+# Both set up everything they need: distribution packages where they run as root, and a virtual environment in .venv.
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca-certificates procps python3-venv
+VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils fdisk
+
+.PHONY: demo test test-quick test-vagrant lint setup packages requirements clean
+
+demo: setup
+	@$(BIN)/rackserve lab demo $(if $(KEEP),--keep)
+
+test: setup lint
+	$(BIN)/pytest -m "not vagrant and not gpu"
+
+test-quick: setup lint
+	$(BIN)/pytest -m "not lab and not build and not vagrant and not gpu"
+
+test-vagrant: setup
+	@tools/packages.sh $(VAGRANT_PACKAGES)
+	$(BIN)/pytest -m vagrant
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+setup: packages $(VENV)/ready
+
+packages:
+	@tools/packages.sh $(LAB_PACKAGES)
+
+$(VENV)/ready: requirements/dev.txt pyproject.toml
+	@tools/venv.sh $(PYTHON) $(VENV)
+
+# Compile the pinned requirements anew. No index is named in them: pip uses the one this machine is set up with.
+requirements:
+	$(PYTHON) -m venv $(VENV)-compile
+	$(VENV)-compile/bin/pip install --quiet pip-tools
+	cd requirements && for name in requirements dev; do \
+	  ../$(VENV)-compile/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --output-file $$name.txt $$name.in; done
+	cd requirements && ../$(VENV)-compile/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
+	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
+	    --output-file ../rackserve/catalog/build-backend.txt build-backend.in
+
+clean:
+	rm -rf $(VENV) $(VENV)-compile .mypy_cache .ruff_cache .pytest_cache .hypothesis

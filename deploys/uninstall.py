@@ -1,0 +1,9 @@
+"""Remove rackserve from each host of the inventory: services, keys, users, units, releases. Models stay.
+
+pyinfra inventories/lab.py deploys/uninstall.py --dry
+pyinfra inventories/lab.py deploys/uninstall.py
+"""
+
+from roles.uninstall import uninstall
+
+uninstall()

@@ -1,0 +1,5 @@
+"""`python -m rackserve`."""
+
+from rackserve.cli.main import main
+
+main()

@@ -1,0 +1,61 @@
+"""What several commands share: options, and the way from an inventory to plans."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+from rich.console import Console
+
+from rackserve.catalog.loader import load_catalog
+from rackserve.domain.errors import InputError
+from rackserve.keys import key_problems
+from rackserve.planning.fit import plan_hosts
+from rackserve.planning.plans import HostPlan
+from rackserve.rollout.inventory import InventoryHost, read_inventory
+from rackserve.settings import load_hosts
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+# People's text; stdout belongs to --json alone.
+console = Console(stderr=True, highlight=False)
+
+
+def inventory_arguments(command: Command) -> Command:
+    """INVENTORY, --limit and --json, as every command that decides about hosts has them."""
+    command = click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")(command)
+    command = click.option("--limit", multiple=True, help="Only hosts of this name, pattern or group; repeatable.")(
+        command
+    )
+    return click.argument("inventory")(command)
+
+
+def planned(inventory: str, limit: tuple[str, ...]) -> list[tuple[InventoryHost, HostPlan]]:
+    """Plan the hosts of an inventory. Raises InputError that carries all problems of all hosts."""
+    entries = read_inventory(inventory, limit)
+    hosts = load_hosts([(entry.name, entry.data) for entry in entries])
+    plans: list[HostPlan] = []
+    problems = key_problems(hosts)
+    for host in hosts:
+        try:
+            plans.extend(plan_hosts((host,), load_catalog(host.catalog)))
+        except InputError as error:
+            problems.extend(problem for problem in error.problems if problem not in problems)
+    if problems:
+        raise InputError(problems)
+    return list(zip(entries, plans, strict=True))
+
+
+def print_json(value: Any) -> None:
+    """The one object of a --json command."""
+    click.echo(json.dumps(value, indent=2))
+
+
+def print_problems(plans: list[HostPlan]) -> bool:
+    """Print every refusal; whether there was one."""
+    problems = [problem for plan in plans for problem in plan.errors]
+    for problem in problems:
+        console.print(f"[red]no[/red]  {problem}", soft_wrap=True)
+    return bool(problems)

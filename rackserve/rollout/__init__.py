@@ -1,0 +1,1 @@
+"""Everything that drives pyinfra from outside, as the program it is."""

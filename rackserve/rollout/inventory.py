@@ -1,0 +1,63 @@
+"""Read an inventory the way pyinfra does, with its group data, without a connection to any host."""
+
+from __future__ import annotations
+
+import fnmatch
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rackserve.domain.errors import InputError, Problem
+
+_TIMEOUT_S = 120
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryHost:
+    """One host as pyinfra sees it: its name, its groups and all of its data."""
+
+    name: str
+    groups: tuple[str, ...]
+    data: dict[str, Any]
+
+
+def read_inventory(path: str, limit: tuple[str, ...] = ()) -> tuple[InventoryHost, ...]:
+    """Hosts of an inventory file, or those whose name or group matches one of `limit` (shell patterns).
+
+    Raises InputError naming the file if it is missing, cannot be executed, holds no hosts or none that match.
+    """
+    if not path.startswith("@") and not Path(path).is_file():
+        raise InputError([Problem("no such inventory file", where=path)])
+    # pyinfra as a program: it executes the file, and what that file does stays out of this process.
+    command = [sys.executable, "-m", "pyinfra", path, "debug-inventory", "--json"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise InputError([Problem(f"could not be read within {_TIMEOUT_S} s", where=path)]) from error
+    if done.returncode != 0:
+        raise InputError([Problem(_last_words(done.stderr), where=path)])
+    hosts = tuple(
+        InventoryHost(entry["name"], tuple(entry["groups"]), entry["data"]) for entry in json.loads(done.stdout)
+    )
+    if not hosts:
+        raise InputError([Problem("holds no hosts", where=path)])
+    selected = tuple(host for host in hosts if not limit or _matches(host, limit))
+    if not selected:
+        names = ", ".join(host.name for host in hosts[:10])
+        raise InputError(
+            [Problem(f"no host matches {', '.join(limit)}", where=path, key="--limit", hint=f"it has {names}")]
+        )
+    return selected
+
+
+def _matches(host: InventoryHost, limit: tuple[str, ...]) -> bool:
+    return any(fnmatch.fnmatch(host.name, pattern) or pattern in host.groups for pattern in limit)
+
+
+def _last_words(stderr: str) -> str:
+    """The line of pyinfra's output that says what is wrong; its last one that says anything."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("-->")]
+    return f"cannot be executed: {lines[-1]}" if lines else "cannot be executed"

@@ -1,0 +1,93 @@
+"""Run the scripts of operations as a host does: on standard input, without our environment."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib import resources
+from pathlib import Path
+
+SCRIPTS = Path(str(resources.files("rackserve.operations") / "scripts"))
+ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+
+
+def start(name: str, *arguments: object) -> subprocess.Popen[str]:
+    process = subprocess.Popen(
+        ["sh", "-s", "--", *map(str, arguments)],
+        env=ENVIRONMENT,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin
+    process.stdin.write((SCRIPTS / name).read_text())
+    process.stdin.close()
+    process.stdin = None
+    return process
+
+
+def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
+    process = start(name, *arguments)
+    out, err = process.communicate(timeout=60)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@dataclass
+class FileServer:
+    """An HTTP server for one file, in the moods that file servers have."""
+
+    content: bytes
+    ranges: bool = True
+    status: int = 200
+    delay_s: float = 0.0
+    # Headers promise all of it, the connection ends after this many bytes.
+    cut_after: int | None = None
+    asked: list[str | None] = field(default_factory=list)
+    url: str = ""
+
+    def answer(self, handler: BaseHTTPRequestHandler) -> None:
+        wanted = handler.headers.get("Range")
+        self.asked.append(wanted)
+        time.sleep(self.delay_s)
+        first = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted and self.ranges else 0
+        if self.status != 200:
+            handler.send_response(self.status)
+            body = b"no"
+        elif first >= len(self.content) and first:
+            handler.send_response(416)
+            handler.send_header("Content-Range", f"bytes */{len(self.content)}")
+            body = b""
+        else:
+            body = self.content[first:]
+            handler.send_response(206 if first else 200)
+            if first:
+                handler.send_header("Content-Range", f"bytes {first}-{len(self.content) - 1}/{len(self.content)}")
+        handler.send_header("Content-Length", str(len(body)))
+        handler.end_headers()
+        handler.wfile.write(body[: self.cut_after])
+
+
+@contextmanager
+def serving(server: FileServer) -> Iterator[FileServer]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            server.answer(self)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        server.url = f"http://127.0.0.1:{http.server_port}/model.gguf"
+        try:
+            yield server
+        finally:
+            http.shutdown()
+            thread.join()

@@ -1,0 +1,113 @@
+"""What one service occupies: numbers worked out by hand, bounds measured by other programs, and orderings."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rackserve.catalog.loader import load_catalog
+from rackserve.domain.model import Architecture
+from rackserve.planning.memory import MIB, Footprint, compute_mib, footprint, kv_bytes_per_token
+from tests.planning.making import architecture, gguf
+
+LLAMA_70B = architecture(
+    layers=80,
+    kv_heads=8,
+    key_length=128,
+    value_length=128,
+    embedding_length=8192,
+    vocab_size=128256,
+    context_length=131072,
+)
+
+
+@pytest.mark.parametrize(
+    ("name", "bytes_per_token"),
+    [
+        # 2 x 32 layers x 8 heads x 128 x 2 bytes: the 128 KiB that Meta's 8B is known for
+        ("llama-3.1-8b-instruct", 131072),
+        # 2 x 36 x 8 x 128 x 2
+        ("qwen3-8b", 147456),
+        # 2 x 28 x 8 x 128 x 2: heads longer than embedding_length / heads, which a formula from config.json gets wrong
+        ("qwen3-0.6b", 114688),
+        # 2 x 24 x 2 x 64 x 2
+        ("qwen2.5-0.5b-instruct", 12288),
+        # 2 x 30 x 3 x 64 x 2
+        ("smollm2-135m-instruct", 23040),
+    ],
+)
+def test_kv_cache_of_one_token_in_f16(name, bytes_per_token):
+    assert kv_bytes_per_token(load_catalog().models[name].architecture, "f16") == bytes_per_token
+
+
+def test_quantized_kv_cache_counts_the_scale_of_each_block():
+    # A block of 32 elements: 32 x 8 bits + 2 bytes of scale, and 32 x 4 bits + 2 bytes.
+    assert kv_bytes_per_token(LLAMA_70B, "q8_0") == 80 * 8 * 256 * 34 / 32
+    assert kv_bytes_per_token(LLAMA_70B, "q4_0") == 80 * 8 * 256 * 18 / 32
+
+
+def test_keys_and_values_may_differ_in_length():
+    uneven = architecture(layers=1, kv_heads=1, key_length=192, value_length=128)
+    assert kv_bytes_per_token(uneven, "f16") == (192 + 128) * 2
+
+
+def test_compute_buffer_of_a_70b_is_above_what_llama_fit_params_says_and_not_far():
+    # llama-fit-params, 8192 tokens, batch 512: 282 MiB.
+    assert 282 <= compute_mib(LLAMA_70B, 8192) <= 282 * 1.25
+
+
+def test_footprint_of_a_small_service_by_hand():
+    shape = architecture(
+        layers=30, kv_heads=3, key_length=64, value_length=64, embedding_length=576, vocab_size=49152
+    )
+    need = footprint(
+        shape, gguf("Q4_K_M", 105454144), kv_cache_dtype="f16", context_per_slot=6400, slots=2
+    )
+    # 105454144 / 2^20 = 100.57; 12800 x 23040 / 2^20 = 281.25; 512 x 4 x (49152 + 4 x 576 + 6400) / 2^20 = 113.0
+    assert (need.weights_mib, need.kv_cache_mib, need.compute_mib) == (101, 282, 113)
+    assert need.total_mib == 101 + 282 + 113 + need.process_mib
+    assert need.process_mib > 0
+
+
+def test_the_units_limit_leaves_room_for_the_page_cache_of_loading():
+    assert Footprint(1001, 10, 10, 10).limit_mib == 1031 + 251
+
+
+_shapes = st.builds(
+    architecture,
+    layers=st.integers(1, 100),
+    kv_heads=st.integers(1, 64),
+    key_length=st.integers(1, 256),
+    value_length=st.integers(1, 256),
+    embedding_length=st.integers(1, 16384),
+    vocab_size=st.integers(1, 300000),
+)
+_dtypes = st.sampled_from(["f16", "q8_0", "q4_0"])
+
+
+@given(_shapes, st.integers(1, 10**12), _dtypes, st.integers(1, 131072), st.integers(1, 300))
+def test_every_part_is_rounded_up_so_that_a_yes_is_safe(shape: Architecture, size, dtype, length, slots):
+    need = footprint(shape, gguf("X", size), kv_cache_dtype=dtype, context_per_slot=length, slots=slots)
+    assert 0 <= need.weights_mib * MIB - size < MIB
+    exact = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}[dtype]
+    cells = length * slots * shape.layers * shape.kv_heads * (shape.key_length + shape.value_length)
+    assert need.kv_cache_mib * MIB >= cells * exact
+    assert need.limit_mib >= need.total_mib > need.weights_mib + need.kv_cache_mib
+
+
+@given(_shapes, _dtypes, st.integers(1, 131072), st.integers(0, 5000), st.integers(1, 300), st.integers(0, 100))
+def test_longer_or_more_never_takes_less(shape: Architecture, dtype, length, more_length, slots, more_slots):
+    weights = gguf("X", 1)
+    small = footprint(shape, weights, kv_cache_dtype=dtype, context_per_slot=length, slots=slots)
+    large = footprint(
+        shape, weights, kv_cache_dtype=dtype, context_per_slot=length + more_length, slots=slots + more_slots
+    )
+    assert large.total_mib >= small.total_mib
+    assert large.compute_mib >= small.compute_mib
+
+
+@given(_shapes)
+def test_smaller_kv_types_take_less(shape: Architecture):
+    f16, q8, q4 = (kv_bytes_per_token(shape, dtype) for dtype in ("f16", "q8_0", "q4_0"))
+    assert f16 > q8 > q4 > 0
