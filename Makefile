@@ -7,6 +7,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca-certificates procps python3-venv
+TEST_PACKAGES := shellcheck podman runc slirp4netns
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils fdisk
 
 .PHONY: demo test test-quick test-vagrant lint setup packages requirements clean
@@ -15,6 +16,7 @@ demo: setup
 	@$(BIN)/rackserve lab demo $(if $(KEEP),--keep)
 
 test: setup lint
+	@tools/packages.sh $(TEST_PACKAGES)
 	$(BIN)/pytest -m "not vagrant and not gpu"
 
 test-quick: setup lint

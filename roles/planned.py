@@ -10,10 +10,8 @@ from rackserve.catalog.loader import Catalog, load_catalog
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.node import Node
 from rackserve.facts.node import NodeFact
-from rackserve.keys import key_problems
-from rackserve.planning.fit import plan_hosts
+from rackserve.fleet import plan_fleet
 from rackserve.planning.plans import HostPlan
-from rackserve.settings import load_hosts
 
 # By inventory: a deploy script runs once per host, and planning 200 hosts 200 times would be felt.
 _plans: dict[int, dict[str, HostPlan]] = {}
@@ -44,11 +42,10 @@ def _selected() -> list[PyinfraHost]:
 
 def _plan_all(hosts: list[PyinfraHost]) -> dict[str, HostPlan]:
     try:
-        loaded = load_hosts([(candidate.name, candidate.data.dict()) for candidate in hosts])
-        plans = [plan for entry in loaded for plan in plan_hosts((entry,), load_catalog(entry.catalog))]
+        plans = plan_fleet((candidate.name, candidate.data.dict()) for candidate in hosts)
     except InputError as error:
         raise _stop(error.problems) from error
-    problems = [*key_problems(loaded), *(problem for plan in plans for problem in plan.errors)]
+    problems = [problem for plan in plans for problem in plan.errors]
     if problems:
         raise _stop(problems)
     return {plan.host.name: plan for plan in plans}

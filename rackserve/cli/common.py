@@ -9,13 +9,9 @@ from typing import Any, TypeVar
 import click
 from rich.console import Console
 
-from rackserve.catalog.loader import load_catalog
-from rackserve.domain.errors import InputError
-from rackserve.keys import key_problems
-from rackserve.planning.fit import plan_hosts
+from rackserve.fleet import plan_fleet
 from rackserve.planning.plans import HostPlan
 from rackserve.rollout.inventory import InventoryHost, read_inventory
-from rackserve.settings import load_hosts
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -35,17 +31,7 @@ def inventory_arguments(command: Command) -> Command:
 def planned(inventory: str, limit: tuple[str, ...]) -> list[tuple[InventoryHost, HostPlan]]:
     """Plan the hosts of an inventory. Raises InputError that carries all problems of all hosts."""
     entries = read_inventory(inventory, limit)
-    hosts = load_hosts([(entry.name, entry.data) for entry in entries])
-    plans: list[HostPlan] = []
-    problems = key_problems(hosts)
-    for host in hosts:
-        try:
-            plans.extend(plan_hosts((host,), load_catalog(host.catalog)))
-        except InputError as error:
-            problems.extend(problem for problem in error.problems if problem not in problems)
-    if problems:
-        raise InputError(problems)
-    return list(zip(entries, plans, strict=True))
+    return list(zip(entries, plan_fleet((entry.name, entry.data) for entry in entries), strict=True))
 
 
 def print_json(value: Any) -> None:

@@ -200,6 +200,10 @@ def _warnings(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
         warnings.append(f"max_model_len {length} is over {USABLE_SHARE:.0%} of the nominal {nominal}: quality may drop")
     if choice.service.listen != "127.0.0.1":
         warnings.append(f"listens on {choice.service.listen} without TLS: the API key crosses the network in clear")
+        if not choice.service.allow_from:
+            warnings.append(
+                f"listens on {choice.service.listen}, but allow_from is empty: only the host itself may connect"
+            )
     if empty.host.gpu_simulated:
         warnings.append(f"gpu_tag {empty.host.gpu_tag} is simulated: served on the CPU")
     return tuple(warnings)

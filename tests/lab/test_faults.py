@@ -139,18 +139,24 @@ def test_stated_memory_that_is_not_there(site: Site) -> None:
     refused(site, "Host is what tag cpu says", "memory_mib says", "the host has")
 
 
-def test_model_that_does_not_fit_stops_before_any_host_is_touched(site: Site) -> None:
-    site.hosts["h1"]["memory_mib"] = 64
-    site.hosts["h2"]["services"][0]["model"] = "no-such-model"
+def test_invalid_inventory_stops_before_any_host_is_touched_and_tells_all(site: Site) -> None:
+    site.hosts["h1"]["services"][0] |= {"model": "no-such-model", "api_key_file": None}
+    site.hosts["h2"]["services"][0]["api_key_file"] = "/no/such/file"
     run = site.deploy()
     assert run.code == 1
     assert run.outcomes == {}
-    assert "host h2: service chat: model: no-such-model is not in the catalogue" in run.text
+    assert "host h1: service chat: model: no-such-model is not in the catalogue" in run.text
+    assert "host h2: service chat: api_key_file: /no/such/file: No such file or directory" in run.text
     assert "Traceback" not in run.text
-    site.hosts["h2"]["services"][0]["model"] = "tiny-random"
+    assert serves(site.lab, "h1")
+
+
+def test_model_that_does_not_fit_stops_before_any_host_is_touched(site: Site) -> None:
+    site.hosts["h1"]["memory_mib"] = 64
     run = site.deploy()
+    assert run.code == 1
     assert run.outcomes == {}
-    assert "does not fit" in run.text
+    assert "host h1: service chat: tiny-random Q8_0 does not fit" in run.text
     assert serves(site.lab, "h1")
 
 

@@ -1,4 +1,4 @@
-"""llama-server from source on Debian 12, built once and shipped; then the same as a pinned archive and from a mirror."""
+"""llama-server from source on Debian 12, built once and shipped; then as a pinned archive and from a mirror."""
 
 from __future__ import annotations
 
@@ -29,6 +29,8 @@ def built(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory, cac
         patch.setenv("XDG_CACHE_HOME", str(cache))
         for data in site.hosts.values():
             data["llamacpp_install"] = "build"
+        # One host by root, the other by a user with sudo, as most fleets are: files arrive another way there.
+        site.hosts["h2"]["ssh_user"] = "deploy"
         run = site.deploy()
     return site, run
 

@@ -7,7 +7,7 @@ main() {
   systemctl reset-failed "$unit" 2>/dev/null
   started=$(date '+%Y-%m-%d %H:%M:%S')
   # Not waited for by systemctl: a silent minute is where firewalls drop idle ssh connections.
-  systemctl restart --no-block "$unit"
+  systemctl restart --no-block "$unit" || return 1
   last=
   while :; do
     # shellcheck disable=SC2046 # two words: ActiveState and SubState
@@ -17,6 +17,8 @@ main() {
     case $last in
       "active running") [ -n "$(systemctl list-jobs --no-legend "$unit")" ] || return 0 ;;
       failed* | "activating auto-restart") break ;;
+      # Dead with nothing queued: systemd gave up before it started anything, for example on a failed dependency.
+      inactive*) [ -n "$(systemctl list-jobs --no-legend "$unit")" ] || break ;;
     esac
     if [ "$(date +%s)" -ge "$deadline" ]; then
       echo "$unit: not serving in time, last state $last" >&2
