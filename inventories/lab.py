@@ -22,7 +22,8 @@ lab = [
                     "model": _model["model"],
                     "concurrency": 2,
                     # Reachable from the machine that the lab runs on, and from nowhere else.
-                    "listen": _data["lab_address"],
+                    "listen": _data["lab_listen"],
+                    "port": _data["lab_port"],
                     "allow_from": [_data["lab_network"]],
                 }
             ],

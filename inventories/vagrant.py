@@ -1,4 +1,4 @@
-"""The virtual machines of the Vagrantfile that are up, as GPU hosts that have no GPU: planned for one, served on the CPU.
+"""The virtual machines of the Vagrantfile, tagged with GPUs they do not have: planned for a GPU, served on the CPU.
 
 Run from the folder of the Vagrantfile; a machine that `vagrant up` has not made is left out. The model is the hub's
 smallest, or the one that `rackserve lab depot` offers.

@@ -103,7 +103,7 @@ def _drop_in_text(plan: ServicePlan, digest: str) -> str:
 def _allowed(plan: ServicePlan) -> list[str]:
     """Networks that may talk to the service; its own address too, which the probe connects to."""
     own = [] if plan.service.listen in ("127.0.0.1", "0.0.0.0") else [plan.service.listen]  # noqa: S104 (compared)
-    return ["localhost", *own, *plan.service.allow_from]
+    return [systemd_word(network) for network in ("localhost", *own, *plan.service.allow_from)]
 
 
 def _grouped(argv: tuple[str, ...]) -> list[list[str]]:

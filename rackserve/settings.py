@@ -15,6 +15,7 @@ from pydantic import ValidationError
 
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.host import Host, LlamaCppSettings
+from rackserve.domain.policy import KV_HEADROOM, UNSEEN_FOLDERS
 
 _LLAMACPP_PREFIX = "llamacpp_"
 _HOST_KEYS = frozenset(Host.model_fields) - {"name", "llamacpp"}
@@ -92,12 +93,14 @@ def _clashes(host: Host) -> Iterable[Problem]:
         yield Problem(f"{port} is used by two services", host=host.name, key="port")
     for service in host.services:
         limit, average = service.max_model_len, service.avg_tokens
-        if limit is not None and average is not None and average > limit:
-            yield Problem(
-                f"{average} is more than max_model_len {limit}", host=host.name, service=service.name, key="avg_tokens"
-            )
+        if limit is not None and average is not None and KV_HEADROOM * average > limit:
+            message = f"{average} x {KV_HEADROOM} is more than max_model_len {limit}"
+            yield Problem(message, host=host.name, service=service.name, key="avg_tokens")
     if host.gpu_tag == "cpu" and host.services and host.memory_mib is None:
         yield Problem("is needed for a cpu host: its services live in RAM", host=host.name, key="memory_mib")
+    if any(f"{host.models_dir}/".startswith(f"{folder}/") for folder in UNSEEN_FOLDERS):
+        message = f"{host.models_dir}: services do not see {', '.join(UNSEEN_FOLDERS)}"
+        yield Problem(message, host=host.name, key="models_dir")
     wants_mirror = host.llamacpp.install == "mirror"
     if wants_mirror and host.llamacpp.mirror is None:
         yield Problem("is needed for llamacpp_install = 'mirror'", host=host.name, key="llamacpp_mirror")

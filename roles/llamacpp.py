@@ -22,7 +22,7 @@ def llamacpp() -> None:
     installed(
         name="Packages for llama.cpp installed", packages=list(HELPER_PACKAGES + origin.packages), lock_timeout=timeout
     )
-    llama_server(name=f"Release {origin.release} current", origin=origin, lock_timeout=timeout)
+    llama_server(name="Release of llama-server current", origin=origin, lock_timeout=timeout)
 
 
 # The helpers beside the unit are Python; models are fetched with curl over https.

@@ -15,7 +15,7 @@ def models() -> None:
     wanted = {service.model_path: service for service in host_plan().services}
     for service in host.loop(list(wanted.values())):
         verified_file(
-            name=f"Model {service.model.name} {service.gguf.quantization} in place",
+            name="Model in place",
             url=service.model_url,
             sha256=service.gguf.sha256,
             size_bytes=service.gguf.size_bytes,

@@ -24,7 +24,7 @@ def services() -> None:
     only(name="Services that are not planned gone", names=[service.name for service in plan.services])
     for service in host.loop(list(plan.services)):
         server.user(  # noqa: S604 (its `shell` is the login shell)
-            name=f"User {service.user} present",
+            name="Service user present",
             user=service.user,
             system=True,
             home=f"/var/lib/rackserve/{service.name}",
@@ -32,14 +32,14 @@ def services() -> None:
             ensure_home=False,
         )
         api_key(
-            name=f"API key of {service.name} in place",
+            name="API key in place",
             path=key_path(service),
             source=service.service.api_key_file,
         )
     text_files(name="Units and helpers as planned", files=host_files(plan))
     for service in host.loop(list(plan.services)):
         serving(
-            name=f"Service {service.name} serving its plan",
+            name="Service serving its plan",
             unit=service.unit,
             digest=unit_digest(service),
             program=llamacpp.PROGRAM,

@@ -7,9 +7,9 @@ import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from rackserve.domain.base import FileName, Frozen, Sha256, Url
 from rackserve.domain.errors import InputError, Problem
@@ -34,7 +34,7 @@ class ReleaseArchive(Frozen):
     architecture: str
     url: Url
     sha256: Sha256
-    glibc: str
+    glibc: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)*$")]
     source: str
     date: str
 
@@ -100,62 +100,76 @@ def _load(extra: tuple[str, ...]) -> Catalog:
             problems.append(Problem(f"cannot be read: {error}", where=str(path)))
             continue
         problems.extend(_merge(merged, str(path), text))
-    if not problems:
-        try:
-            return Catalog.model_validate(merged)
-        except ValidationError as error:
-            problems.extend(_problem("catalogue", detail) for detail in error.errors(include_url=False))
-    raise InputError(problems)
+    if problems:
+        raise InputError(problems)
+    return Catalog.model_validate(merged)
 
 
 def _files(extra: tuple[str, ...], problems: list[Problem]) -> list[Path]:
     files: list[Path] = []
     for entry in extra:
         path = Path(entry)
-        if path.is_dir():
-            files.extend(sorted(path.glob("*.toml")))
-        elif path.is_file():
-            files.append(path)
-        else:
-            problems.append(Problem("no such file or folder", where=entry, key="catalog"))
+        try:
+            if path.is_dir():
+                files.extend(sorted(path.glob("*.toml")))
+            elif path.is_file():
+                files.append(path)
+            else:
+                problems.append(Problem("no such file or folder", where=entry, key="catalog"))
+        except (OSError, ValueError) as error:
+            # A folder that may not be entered, a name that is too long or holds a NUL.
+            problems.append(Problem(f"cannot be read: {error}", where=entry, key="catalog"))
     return files
 
 
-_ENTRY_TYPES: Mapping[str, type[Frozen]] = {"gpus": Gpu, "models": LanguageModel}
+_ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {"gpus": (Gpu, "tag"), "models": (LanguageModel, "name")}
+_SECTION_TYPES: Mapping[str, type[Frozen]] = {"llamacpp": LlamaCppFacts, "hub": Hub}
 
 
 def _merge(merged: dict[str, Any], where: str, text: str) -> Iterable[Problem]:
-    """Add the tables of one file. Entries are validated here, so that a problem names the file it stands in."""
+    """Add the tables of one file. Everything is validated here, so that a problem names the file it stands in."""
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         yield Problem(f"is not TOML: {error}", where=where)
         return
     for section, value in document.items():
-        if section not in _ENTRY_TYPES:
-            if section in Catalog.model_fields:
+        if section in _SECTION_TYPES:
+            problems = list(_problems(_SECTION_TYPES[section], value, where, (section,)))
+            if not problems:
                 merged[section] = value
-            else:
-                yield Problem("is not a section of the catalogue", where=where, key=section)
-            continue
-        if not isinstance(value, Mapping):
+            yield from problems
+        elif section not in _ENTRY_TYPES:
+            yield Problem("is not a section of the catalogue", where=where, key=section)
+        elif not isinstance(value, Mapping):
             yield Problem("has to be a table of entries", where=where, key=section)
-            continue
-        name_key = "tag" if section == "gpus" else "name"
-        for name, entry in value.items():
-            if not isinstance(entry, Mapping):
-                yield Problem("has to be a table", where=where, key=f"{section}.{name}")
-                continue
-            candidate = {name_key: name, **entry}
-            try:
-                _ENTRY_TYPES[section].model_validate(candidate)
-            except ValidationError as error:
-                for detail in error.errors(include_url=False):
-                    yield _problem(where, detail, prefix=(section, name))
-                continue
+        else:
+            for name, entry in value.items():
+                yield from _merge_entry(merged, where, section, name, entry)
+
+
+def _merge_entry(merged: dict[str, Any], where: str, section: str, name: str, entry: object) -> Iterable[Problem]:
+    kind, name_key = _ENTRY_TYPES[section]
+    if not isinstance(entry, Mapping):
+        yield Problem("has to be a table", where=where, key=f"{section}.{name}")
+    elif name_key in entry:
+        yield Problem("is the name of the table, it cannot be set", where=where, key=f"{section}.{name}.{name_key}")
+    else:
+        candidate = {name_key: name, **entry}
+        problems = list(_problems(kind, candidate, where, (section, name)))
+        if not problems:
             merged[section][name] = candidate
+        yield from problems
 
 
-def _problem(where: str, detail: Any, prefix: tuple[str, ...] = ()) -> Problem:
+def _problems(kind: type[Frozen], value: object, where: str, prefix: tuple[str, ...]) -> Iterable[Problem]:
+    try:
+        kind.model_validate(value)
+    except ValidationError as error:
+        for detail in error.errors(include_url=False):
+            yield _problem(where, detail, prefix)
+
+
+def _problem(where: str, detail: Any, prefix: tuple[str, ...]) -> Problem:
     key = ".".join(str(part) for part in (*prefix, *detail["loc"]))
     return Problem(f"{detail['msg']}, found {repr(detail['input'])[:80]}", where=where, key=key)

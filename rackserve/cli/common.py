@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 from rich.console import Console
+from rich.markup import escape
 
 from rackserve.fleet import plan_fleet
 from rackserve.planning.plans import HostPlan
@@ -43,5 +44,5 @@ def print_problems(plans: list[HostPlan]) -> bool:
     """Print every refusal; whether there was one."""
     problems = [problem for plan in plans for problem in plan.errors]
     for problem in problems:
-        console.print(f"[red]no[/red]  {problem}", soft_wrap=True)
+        console.print(f"[red]no[/red]  {escape(str(problem))}", soft_wrap=True)
     return bool(problems)

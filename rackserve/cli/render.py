@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+from rich.markup import escape
 
 from rackserve.cli.common import console, planned, print_problems
 from rackserve.domain.errors import InputError, Problem
@@ -21,11 +22,17 @@ def render(inventory: str, limit: tuple[str, ...], out: Path) -> None:
     if print_problems(plans):
         raise click.exceptions.Exit(1)
     for host_plan in plans:
-        folder = out / host_plan.host.name.rpartition("/")[2]
+        folder = out / folder_name(host_plan.host.name)
         files = host_files(host_plan)
         for file in files:
             _write(folder, file)
-        console.print(f"{host_plan.host.name}: {len(files)} files in {folder}")
+        console.print(escape(f"{host_plan.host.name}: {len(files)} files in {folder}"), soft_wrap=True)
+
+
+def folder_name(host: str) -> str:
+    """One path component for a host; connectors put a slash into names, as in `@vagrant/g1`."""
+    name = host.replace("/", "_")
+    return f"_{name}" if name in (".", "..") else name
 
 
 def _write(folder: Path, file: RenderedFile) -> None:

@@ -21,4 +21,5 @@ Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 # One path component, never hidden, never `..`: it becomes part of paths and URLs.
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._+-]*$", max_length=200)]
 Url = Annotated[str, StringConstraints(pattern=r"^https?://[A-Za-z0-9._~:/?#@!&()*+,=\[\]%-]+$", max_length=2000)]
-AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9._@+-]+)+$", max_length=1000)]
+# No component is hidden or `..`.
+AbsolutePath = Annotated[str, StringConstraints(pattern=r"^(/[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*)+$", max_length=1000)]

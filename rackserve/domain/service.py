@@ -15,6 +15,10 @@ def _ipv4(value: str) -> str:
 
 
 def _network(value: str) -> str:
+    # An IPv6 scope may hold anything, a newline included, and a network has none.
+    if "%" in value:
+        msg = "a network has no scope"
+        raise ValueError(msg)
     return str(ipaddress.ip_network(value))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pyinfra.api import FactBase
@@ -11,6 +12,12 @@ from rackserve.domain.node import Node
 
 # Display controllers (VGA, 3D, other) and processing accelerators: the PCI base classes that GPUs come as.
 _GPU_CLASSES = ("0x03", "0x12")
+
+
+def _glibc(said: str) -> str:
+    """The version out of `getconf GNU_LIBC_VERSION`, `0` where that says something else."""
+    match = re.fullmatch(r"glibc (\d+(?:\.\d+)+)", said.strip())
+    return match[1] if match else "0"
 
 
 def parse_node(lines: Iterable[str]) -> Node:
@@ -33,8 +40,7 @@ def parse_node(lines: Iterable[str]) -> Node:
         distribution=values["id"],
         codename=values.get("codename", ""),
         architecture=values["arch"],
-        # Empty where the C library is another one; then only a package or a build can run here.
-        glibc=values.get("glibc", "").removeprefix("glibc ") or "0",
+        glibc=_glibc(values.get("glibc", "")),
         memory_mib=int(values["mem_kib"]) // 1024,
         systemd=values.get("init") == "systemd",
         cpu_flags=frozenset(values.get("flags", "").split()),
@@ -48,7 +54,7 @@ class NodeFact(FactBase[Node | None]):
     def command(self) -> str:
         """Shell that prints one key=value line per property."""
         return (
-            '. /etc/os-release 2>/dev/null; echo "id=$ID"; echo "codename=${VERSION_CODENAME:-}"; '
+            '[ -r /etc/os-release ] && . /etc/os-release; echo "id=$ID"; echo "codename=${VERSION_CODENAME:-}"; '
             'echo "arch=$(uname -m)"; echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"; '
             "echo \"mem_kib=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)\"; "
             'echo "init=$(cat /proc/1/comm 2>/dev/null)"; '

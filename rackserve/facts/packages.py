@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
-# Desired and actual state as dpkg abbreviates them; the third character would be an error flag.
-_INSTALLED = ("ii ", "hi ")
-_SETTLED = (*_INSTALLED, "rc ", "un ", "pn ", "hc ")
+# The second letter of dpkg's abbreviation: i is installed (whatever is desired), n and c are gone. The others were left
+# half way (unpacked, half installed, half configured, triggers pending). A third letter is an error.
+_INSTALLED = "i"
+_GONE = "nc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +28,10 @@ def parse_dpkg(lines: Iterable[str]) -> DpkgState:
         package, separator, status = line.partition("|")
         if not separator:
             continue
-        status = f"{status:<3}"[:3]
-        if status in _INSTALLED:
+        actual, error = status[1:2], status[2:3].strip()
+        if actual == _INSTALLED and not error:
             installed.add(package)
-        elif status not in _SETTLED:
+        elif error or actual not in _GONE:
             unsettled.append(package)
     return DpkgState(frozenset(installed), tuple(sorted(unsettled)))
 

@@ -27,7 +27,7 @@ def parse_paths(lines: Iterable[str]) -> dict[str, PathState]:
     states = {}
     for line in lines:
         fields = line.split(" ", _FIELDS - 1)
-        if len(fields) == _FIELDS and fields[3].isdigit():
+        if len(fields) == _FIELDS and fields[3].isdecimal():
             mode, user, group, size, sha256, path = fields
             states[path] = PathState(mode, user, group, int(size), sha256)
     return states

@@ -120,7 +120,7 @@ def _build(recipe: Recipe, base: Path, lock: int) -> None:
     mmdebstrap inherits the lock: if this process is killed, the next build waits until the orphan is done too.
     """
     for stale in base.parent.glob(f".building-{recipe.suite}-*"):
-        _remove_tree(stale)
+        remove_tree(stale)
     staging = Path(tempfile.mkdtemp(prefix=f".building-{recipe.suite}-", dir=base.parent))
     try:
         seed, target = staging / "seed", staging / "root"
@@ -143,10 +143,10 @@ def _build(recipe: Recipe, base: Path, lock: int) -> None:
             raise LabError(f"mmdebstrap could not build Debian {recipe.suite}: {errors[0]} (all of it in {log})")
         target.rename(base)
     finally:
-        _remove_tree(staging)
+        remove_tree(staging)
 
 
-def _remove_tree(folder: Path) -> None:
+def remove_tree(folder: Path) -> None:
     """Remove a staging folder, but never through something still mounted below it."""
     mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     if any(place.startswith(f"{folder}/") for place in mounted):

@@ -1,4 +1,4 @@
-"""A libvirt box for Vagrant with a bare Debian of our own, for machines that reach a Debian mirror but no box catalogue.
+"""A libvirt box for Vagrant with a bare Debian of our own, where a Debian mirror is in reach but no box catalogue.
 
 It is a lab base (`rackserve.lab.base`) with what a machine of its own needs on top: a kernel, a boot loader, DHCP, and
 the user `vagrant` with a key that was made here. Like a base it carries this machine's certificates and apt settings:
@@ -20,12 +20,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rackserve.domain.errors import LabError
-from rackserve.lab.base import Recipe, cache_folder, make_recipe, mmdebstrap_argv
-from rackserve.lab.base import _remove_tree as remove_tree
+from rackserve.lab.base import Recipe, cache_folder, make_recipe, mmdebstrap_argv, remove_tree
 from rackserve.lab.locks import locked
 from rackserve.lab.login import Login
 from rackserve.lab.machine import machine_reach
-from rackserve.lab.shell import attempt, require_machine, run
+from rackserve.lab.shell import attempt, readable_by_all, require_machine, run
 from rackserve.lab.sources import apt_lines, machine_mirror
 
 # forky is not among them: its index is often past its date, and a box has no one who knows that.
@@ -88,7 +87,7 @@ class BoxRecipe:
 
     @property
     def name(self) -> str:
-        """What Vagrant calls the box. With the key in it, an older box of the same suite is never taken for this one."""
+        """What Vagrant calls the box; an older box of the same suite has another key and is never taken for it."""
         return f"rackserve/{self.base.suite}-{self.key}"
 
     @property
@@ -129,14 +128,14 @@ def ensure_box(suite: str, progress: Callable[[str], None]) -> Box:
     folder = boxes_folder()
     folder.mkdir(parents=True, exist_ok=True)
     cache_folder().chmod(0o700)  # pip and apt settings may carry a password
-    with locked("lab-box", wait=True, on_wait=lambda: progress("waiting for another build of a box")):
+    with locked("lab-box", wait=True, on_wait=lambda: progress("waiting for another build of a box")) as lock:
         login = Login(folder)
         base = make_recipe(suite, apt_lines(machine_mirror(), suite), machine_reach())
         recipe = box_recipe(base, login.public_key())
         box = Box(recipe.name, folder / recipe.file_name, login.key)
         if not box.file.is_file():
             progress(f"building a box with Debian {suite}, once, in about two minutes")
-            _build(recipe, box.file)
+            _build(recipe, box.file, lock)
     return box
 
 
@@ -149,7 +148,8 @@ def _require_tools() -> None:
         raise LabError(f"a box needs tools that are not installed: apt-get install {' '.join(sorted(missing))}")
 
 
-def _build(recipe: BoxRecipe, box: Path) -> None:
+@readable_by_all()
+def _build(recipe: BoxRecipe, box: Path, lock: int) -> None:
     """Build beside the final place and rename, so that a box with its final name is always whole."""
     for stale in box.parent.glob(".building-*"):
         _clear(stale)
@@ -157,7 +157,7 @@ def _build(recipe: BoxRecipe, box: Path) -> None:
     try:
         disk, image, packed = staging / "disk.raw", staging / "box.img", staging / "packed"
         _format(disk)
-        _install(recipe, disk, staging, box.with_suffix(".log"))
+        _install(recipe, disk, staging, box.with_suffix(".log"), lock)
         run(["qemu-img", "convert", "-O", "qcow2", str(disk), str(image)])
         _pack(image, packed)
         packed.rename(box)
@@ -185,7 +185,7 @@ def _format(disk: Path) -> None:
     run(["mkfs.ext4", *options, str(disk), f"{((DISK_GIB << 30) - PARTITION_START) // 1024}k"])
 
 
-def _install(recipe: BoxRecipe, disk: Path, staging: Path, log: Path) -> None:
+def _install(recipe: BoxRecipe, disk: Path, staging: Path, log: Path, lock: int) -> None:
     """Put Debian and the boot loader on the disk."""
     seed, root = staging / "seed", staging / "root"
     for name, content in recipe.base.files:
@@ -194,7 +194,7 @@ def _install(recipe: BoxRecipe, disk: Path, staging: Path, log: Path) -> None:
         file.write_text(content)
     root.mkdir()
     with _mounted("-o", f"loop,offset={PARTITION_START},discard", str(disk), str(root)):
-        _logged(box_mmdebstrap_argv(recipe, root, seed), log)
+        _logged(box_mmdebstrap_argv(recipe, root, seed), log, lock)
         with ExitStack() as kernel:
             # extlinux looks for the device that it writes to.
             kernel.enter_context(_mounted("--bind", "/dev", str(root / "dev")))
@@ -202,8 +202,8 @@ def _install(recipe: BoxRecipe, disk: Path, staging: Path, log: Path) -> None:
             kernel.enter_context(_mounted("-t", "sysfs", "sysfs", str(root / "sys")))
             run(["sh", "-c", FINISH, "finish", str(root), recipe.public_key])
         boot_code = (root / "usr/lib/EXTLINUX/mbr.bin").read_bytes()
-    with disk.open("r+b") as file:
-        file.write(boot_code[:440])  # what lies behind is the partition table
+    with disk.open("r+b") as whole:
+        whole.write(boot_code[:440])  # what lies behind is the partition table
 
 
 @contextmanager
@@ -216,9 +216,12 @@ def _mounted(*arguments: str) -> Iterator[None]:
         run(["umount", arguments[-1]])
 
 
-def _logged(argv: list[str], log: Path) -> None:
+def _logged(argv: list[str], log: Path, lock: int) -> None:
+    """Run to the end; the program inherits the lock, so that the next build waits for it if this process is killed."""
     with log.open("w") as output:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, check=False)
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT, pass_fds=[lock], check=False
+        )
     if done.returncode != 0:
         errors = [line for line in log.read_text().splitlines() if line.startswith("E: ")] or ["no error line"]
         raise LabError(f"{argv[0]} could not build the box: {errors[0]} (all of it in {log})")

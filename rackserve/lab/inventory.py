@@ -37,7 +37,19 @@ def inventory_hosts() -> list[tuple[str, dict[str, Any]]]:
         "lab_depot_url": url,
         "lab_network": state.network,
     }
-    return [(host.name, {"ssh_hostname": host.address, "lab_address": host.address, **shared}) for host in hosts]
+    return [
+        (
+            host.name,
+            {
+                "ssh_hostname": host.address,
+                "ssh_port": host.ssh_port,
+                "lab_listen": state.listen(host.name),
+                "lab_port": host.port,
+                **shared,
+            },
+        )
+        for host in hosts
+    ]
 
 
 def model_data() -> dict[str, Any]:

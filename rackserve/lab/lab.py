@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from rackserve.domain.errors import InputError, LabError, Problem
-from rackserve.lab import base, cgroups, depot, login, network, nspawn, pci
+from rackserve.lab import base, cgroups, depot, login, network, nspawn, pci, podman
 from rackserve.lab.locks import locked
 from rackserve.lab.login import Login
 from rackserve.lab.nspawn import HostFolder
@@ -40,6 +40,8 @@ class Lab:
         """Bring hosts h1 to h<count> up and return all hosts once they answer; what is up already stays as it is."""
         if not 1 <= count <= MAX_HOSTS:
             raise InputError([Problem(f"{count} hosts", key="--hosts", hint=f"1 to {MAX_HOSTS}")])
+        if self._in_podman():
+            raise LabError(f"the lab {self.names.lab!r} is made of podman containers: `rackserve lab down` first")
         require_machine()
         with self._locked():
             root = base.ensure_base(suite, progress)
@@ -58,6 +60,10 @@ class Lab:
                 self.wait(host.name)
                 progress(f"{host.name} is up at {host.address}")
         return hosts
+
+    def _in_podman(self) -> bool:
+        """Whether the hosts are containers, as a demo makes them where nspawn cannot be used."""
+        return podman.is_podman(self.names)
 
     def _locked(self) -> AbstractContextManager[int]:
         return locked(f"lab-{self.names.digest}", wait=False)
@@ -109,9 +115,14 @@ class Lab:
 
     def condition(self, name: str) -> str:
         """Say "up" if the host's SSH answers, "booting" if only its processes run, "off" if not even those."""
-        if not cgroups.running(self.names.cgroup(name)):
+        if not self._running(name):
             return "off"
         return "up" if login.answers(self.state().host(name)) else "booting"
+
+    def _running(self, name: str) -> bool:
+        if self._in_podman():
+            return podman.running(podman.container(self.names, name))
+        return cgroups.running(self.names.cgroup(name))
 
     def ssh(
         self,
@@ -145,19 +156,31 @@ class Lab:
             elif time.monotonic() - begun > START_SECONDS and self.condition(name) == "off":
                 break
             time.sleep(0.05)
-        words = nspawn.last_words(self.folder(name))
+        words = self._last_words(name)
         raise LabError(f"{name} did not come up within {time.monotonic() - begun:.0f} s; its console ends: {words}")
+
+    def _last_words(self, name: str) -> str:
+        if self._in_podman():
+            return podman.last_words(podman.container(self.names, name))
+        return nspawn.last_words(self.folder(name))
 
     def kill(self, name: str) -> None:
         """Cut the host's power: every process ends at once, its disk stays as it is at that moment."""
         self.state().host(name)
-        cgroups.kill(self.names.cgroup(name))
+        if self._in_podman():
+            podman.kill(podman.container(self.names, name))
+        else:
+            cgroups.kill(self.names.cgroup(name))
 
     def boot(self, name: str, timeout: float = BOOT_SECONDS) -> None:
         """Switch a host on again and wait for it; one that runs already is left alone."""
-        require_machine()
-        network.ensure(self.names, self.state())
-        self._boot(self.state().host(name))
+        host = self.state().host(name)
+        if self._in_podman():
+            podman.boot(podman.container(self.names, name))
+        else:
+            require_machine()
+            network.ensure(self.names, self.state())
+            self._boot(host)
         self.wait(name, timeout)
 
     def reboot(self, name: str, timeout: float = BOOT_SECONDS) -> None:
@@ -189,6 +212,8 @@ class Lab:
 
     def depot_running(self) -> bool:
         """Whether the depot serves."""
+        if self._in_podman():
+            return any(self._running(host.name) for host in self.hosts())
         return depot.running(self._depot_pid)
 
     def depot_stop(self) -> None:
@@ -207,6 +232,8 @@ class Lab:
 
     def down(self) -> bool:
         """Remove the lab and all it made, whole or half-made; False if there was nothing to remove."""
+        if self._in_podman():
+            return podman.sweep(self.names)
         require_machine()
         with self._locked():
             return self._sweep()

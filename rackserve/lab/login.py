@@ -56,7 +56,8 @@ class Login:
             "ConnectTimeout": "5",
         }
         settings = [part for key, value in options.items() for part in ("-o", f"{key}={value}")]
-        return ["ssh", "-F", "/dev/null", "-i", str(self.key), *settings, f"{user}@{host.address}"]
+        port = ["-p", str(host.ssh_port)]
+        return ["ssh", "-F", "/dev/null", "-i", str(self.key), *settings, *port, f"{user}@{host.address}"]
 
     def run(
         self, host: LabHost, command: str, *, user: str = "root", text: str = "", timeout: float | None = None
@@ -75,7 +76,7 @@ class Login:
 def answers(host: LabHost) -> bool:
     """Whether the host's SSH server greets, which is quicker to ask than a login."""
     try:
-        with socket.create_connection((host.address, 22), timeout=PROBE_SECONDS) as connection:
+        with socket.create_connection((host.address, host.ssh_port), timeout=PROBE_SECONDS) as connection:
             return connection.recv(4) == b"SSH-"
     except OSError:
         return False

@@ -13,36 +13,52 @@ from rackserve.domain.errors import LabError
 from rackserve.lab.names import LabNames
 
 FILE_NAME = "lab.json"
+NSPAWN = "nspawn"
+PODMAN = "podman"
+SSH_PORT = 22
+# The first that planning gives to a service.
+SERVICE_PORT = 8001
+ROOTS_HOME = "/var/lib/rackserve/lab"
 
 
 @dataclass(frozen=True, slots=True)
 class LabHost:
-    """One throwaway host: its address on the lab's network and the root filesystem it stands on."""
+    """One throwaway host: where this machine reaches it, and the root filesystem or image it stands on."""
 
     name: str
     suite: str
     address: str
     index: int
     base: str
+    ssh_port: int = SSH_PORT
+    port: int = SERVICE_PORT
 
 
 @dataclass(frozen=True, slots=True)
 class LabState:
-    """A lab: its network 10.213.<number>.0/24, its hosts, and the port its depot listens on (0: none yet)."""
+    """A lab: its network 10.213.<number>.0/24, its hosts, and the port its depot listens on (0: none yet).
+
+    A lab of podman containers has no network of its own, hence no number: see `rackserve.lab.podman`.
+    """
 
     number: int
     hosts: tuple[LabHost, ...] = ()
     depot_port: int = 0
+    backend: str = NSPAWN
 
     @property
     def gateway(self) -> str:
-        """The machine's own address in the lab's network."""
-        return f"10.213.{self.number}.1"
+        """Where hosts find the depot: at the machine's own address in the lab's network, or each within itself."""
+        return "127.0.0.1" if self.backend == PODMAN else f"10.213.{self.number}.1"
 
     @property
     def network(self) -> str:
-        """The lab's network, in CIDR notation."""
-        return f"10.213.{self.number}.0/24"
+        """Who may connect to hosts, in CIDR notation; podman lets nobody but this machine reach a container's ports."""
+        return "0.0.0.0/0" if self.backend == PODMAN else f"10.213.{self.number}.0/24"
+
+    def listen(self, name: str) -> str:
+        """Where services of a host have to listen: podman hands connections to whatever address the container has."""
+        return "0.0.0.0" if self.backend == PODMAN else self.host(name).address  # noqa: S104 (published on loopback)
 
     def address(self, index: int) -> str:
         """The address of the host with this index."""
@@ -68,9 +84,16 @@ def lab_name(environ: Mapping[str, str] = os.environ) -> str:
 
 def lab_names(name: str | None, environ: Mapping[str, str] = os.environ) -> LabNames:
     """The names of the lab called `name`, kept below RACKSERVE_LAB_HOME."""
-    home = Path(environ.get("RACKSERVE_LAB_HOME", "/var/lib/rackserve/lab")).absolute()
+    home = Path(environ.get("RACKSERVE_LAB_HOME") or _default_home(environ)).absolute()
     chosen = name or lab_name(environ)
     return LabNames(chosen, home / chosen)
+
+
+def _default_home(environ: Mapping[str, str]) -> str:
+    """Root's labs lie where the machine keeps state, a user's (podman only) where the user does."""
+    if os.geteuid() == 0 or "HOME" not in environ:
+        return ROOTS_HOME
+    return f"{environ.get('XDG_STATE_HOME') or environ['HOME'] + '/.local/state'}/rackserve/lab"
 
 
 def load(folder: Path) -> LabState | None:
@@ -79,7 +102,7 @@ def load(folder: Path) -> LabState | None:
     try:
         data: dict[str, Any] = json.loads(file.read_text())
         hosts = tuple(LabHost(**host) for host in data["hosts"])
-        return LabState(data["number"], hosts, data["depot_port"])
+        return LabState(data["number"], hosts, data["depot_port"], data.get("backend", NSPAWN))
     except FileNotFoundError:
         return None
     except (ValueError, KeyError, TypeError) as error:

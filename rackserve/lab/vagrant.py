@@ -29,7 +29,7 @@ def created(names: tuple[str, ...], environ: Mapping[str, str] = os.environ) -> 
 
 
 def model_data() -> dict[str, Any]:
-    """The model to serve and the host data with which it is found: the one that is offered, else the hub's small one."""
+    """The model to serve and the host data with which it is found: the offered one, else the hub's small one."""
     return model.provided(_folder()) or {"model": model.REAL}
 
 
@@ -53,7 +53,7 @@ def withdraw() -> bool:
 
 
 def gateway() -> str:
-    """This machine's address in the network of Vagrant's machines."""
+    """Address of this machine in the network of Vagrant's machines."""
     described = attempt(["virsh", "--connect", "qemu:///system", "net-dumpxml", NETWORK])
     match = _GATEWAY.search(described.stdout)
     if match is None:

@@ -83,6 +83,6 @@ def _build(origin: FromSource, archive: str, kept: Path, lock_timeout: int) -> G
     yield StringCommand("mkdir", "-p", commands.parent(archive))
     yield commands.script("build.sh", work, origin.source.folder, archive, str(origin.jobs or 0))
     kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_name(f"{kept.name}.{host.name}.partial")
+    partial = kept.with_name(f"{kept.name}.partial")
     yield FileDownloadCommand(archive, str(partial))
     partial.replace(kept)

@@ -10,17 +10,19 @@ from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
 from rackserve.domain.model import GgufFile, LanguageModel
+from rackserve.domain.policy import KV_HEADROOM, USABLE_SHARE
 from rackserve.domain.service import Service
 from rackserve.planning.memory import Footprint, footprint, kv_bytes_per_token
 from rackserve.planning.plans import HostPlan, ServicePlan
 
 FIRST_PORT = 8001
-# Long prompts degrade before the nominal window ends; the operator may set max_model_len to the full window.
-USABLE_SHARE = 0.8
-# KV cache for 1.2 times the tokens that the peak of concurrent requests holds on average.
-KV_HEADROOM = 1.2
 # llama.cpp rounds a slot's context up to 256 cells; planning in the same step keeps the plan and the server equal.
 CONTEXT_STEP = 256
+
+
+def rounded_up(tokens: float) -> int:
+    """Tokens in whole steps of the server."""
+    return math.ceil(tokens / CONTEXT_STEP) * CONTEXT_STEP
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,24 @@ class _Choice:
     model: LanguageModel
     gguf: GgufFile
 
-    def slots(self, max_model_len: int) -> int:
-        """Concurrent requests to provision, so that slots x max_model_len holds KV_HEADROOM x the average demand."""
-        average = self.service.avg_tokens or max_model_len // 2
-        demand = math.ceil(KV_HEADROOM * self.service.concurrency * average)
-        return max(self.service.concurrency, math.ceil(demand / max_model_len))
+    @property
+    def nominal(self) -> int:
+        """Tokens that the model was made for."""
+        return self.model.architecture.context_length
+
+    @property
+    def shortest(self) -> int:
+        """The least max_model_len to plan with: what was asked for, else what the average request needs."""
+        asked = self.service.max_model_len
+        wanted = KV_HEADROOM * (self.service.avg_tokens or 1) if asked is None else asked
+        return min(rounded_up(wanted), max(self.nominal, math.ceil(wanted)))
+
+    @property
+    def longest(self) -> int:
+        """The most to plan with: what was asked for, else the usable share of the model's context."""
+        if self.service.max_model_len is not None:
+            return self.shortest
+        return max(self.shortest, int(self.nominal * USABLE_SHARE) // CONTEXT_STEP * CONTEXT_STEP)
 
     def footprint(self, max_model_len: int) -> Footprint:
         """MiB at this length."""
@@ -42,19 +57,25 @@ class _Choice:
             self.gguf,
             kv_cache_dtype=self.service.kv_cache_dtype,
             context_per_slot=max_model_len,
-            slots=self.slots(max_model_len),
+            slots=self.service.concurrency,
         )
 
-    def longest(self, budget_mib: int, wanted: int) -> int:
-        """The longest max_model_len up to `wanted` whose footprint is within the budget, 0 where none is."""
-        low, high = 0, wanted // CONTEXT_STEP
+    def need(self, max_model_len: int) -> int:
+        """MiB in all at this length; grows with it."""
+        return self.footprint(max_model_len).total_mib
+
+    def fitting(self, budget_mib: int, most: int, least: int = CONTEXT_STEP) -> int:
+        """The longest max_model_len from `least` to `most` tokens that the budget holds, 0 where none does."""
+        if self.need(most) <= budget_mib:
+            return most
+        low, high = least // CONTEXT_STEP - 1, most // CONTEXT_STEP
         while low < high:
             middle = (low + high + 1) // 2
-            if self.footprint(middle * CONTEXT_STEP).total_mib <= budget_mib:
+            if self.need(middle * CONTEXT_STEP) <= budget_mib:
                 low = middle
             else:
                 high = middle - 1
-        return low * CONTEXT_STEP
+        return low * CONTEXT_STEP if low * CONTEXT_STEP >= least else 0
 
 
 def plan_hosts(hosts: tuple[Host, ...], catalog: Catalog) -> tuple[HostPlan, ...]:
@@ -105,41 +126,47 @@ def _capacity_mib(host: Host, gpu: Gpu) -> int:
 
 
 def _plan_services(empty: HostPlan, catalog: Catalog) -> HostPlan:
-    """Services with a stated max_model_len come first; the others share what is left."""
     host = empty.host
     choices = [_choice(service, catalog.models[service.model]) for service in host.services]
     ports = _ports(host)
-    left = empty.budget_mib
-    planned: dict[str, ServicePlan] = {}
-    errors: list[Problem] = []
-    stated = [choice for choice in choices if choice.service.max_model_len is not None]
-    open_ended = [choice for choice in choices if choice.service.max_model_len is None]
-    for index, choice in enumerate(stated + open_ended):
-        undecided = len(stated) + len(open_ended) - max(index, len(stated))
-        share = left if choice in stated else left // undecided
-        length = _length(choice, share)
-        need = choice.footprint(length) if length else choice.footprint(CONTEXT_STEP)
-        too_long = length > choice.model.architecture.context_length
-        if not length or need.total_mib > share or too_long:
-            errors.append(_refusal(empty, choice, share, length))
-            continue
-        left -= need.total_mib
-        planned[choice.service.name] = _service_plan(empty, catalog, choice, length, ports[choice.service.name])
-    in_order = tuple(planned[service.name] for service in host.services if service.name in planned)
-    return HostPlan(host, empty.gpu, empty.capacity_mib, in_order, tuple(errors))
+    lengths, left = _lengths(choices, empty.budget_mib)
+    planned, errors = [], []
+    for choice in choices:
+        name = choice.service.name
+        if name in lengths:
+            planned.append(_service_plan(empty, catalog, choice, lengths[name], ports[name]))
+        else:
+            errors.append(_refusal(empty, choice, left))
+    return HostPlan(host, empty.gpu, empty.capacity_mib, tuple(planned), tuple(errors))
+
+
+def _lengths(choices: list[_Choice], budget_mib: int) -> tuple[dict[str, int], int]:
+    """max_model_len by service, for those that fit, and the MiB that the others would have to fit into.
+
+    First each gets the least it can do with, the smallest need first; then what is left goes to the services that asked
+    for no length, in equal shares. The order in which services are listed decides nothing.
+    """
+    left = budget_mib
+    accepted: list[_Choice] = []
+    for choice in sorted(choices, key=lambda each: (each.need(each.shortest), each.service.name)):
+        if choice.shortest <= choice.nominal and choice.need(choice.shortest) <= left:
+            left -= choice.need(choice.shortest)
+            accepted.append(choice)
+    remainder, lengths = left, {}
+    # Those that want least first: what they leave of their share goes to the others.
+    growing = sorted(accepted, key=lambda each: each.need(each.longest) - each.need(each.shortest))
+    for position, choice in enumerate(growing):
+        least = choice.need(choice.shortest)
+        share = remainder // (len(growing) - position)
+        length = choice.fitting(least + share, choice.longest, choice.shortest)
+        remainder -= choice.need(length) - least
+        lengths[choice.service.name] = length
+    return lengths, left
 
 
 def _choice(service: Service, model: LanguageModel) -> _Choice:
     wanted = service.quantization or model.gguf[0].quantization
     return _Choice(service, model, next(gguf for gguf in model.gguf if gguf.quantization == wanted))
-
-
-def _length(choice: _Choice, budget_mib: int) -> int:
-    """max_model_len to plan with: what was asked for, rounded up to the server's step, else the longest that fits."""
-    asked = choice.service.max_model_len
-    if asked is not None:
-        return math.ceil(asked / CONTEXT_STEP) * CONTEXT_STEP
-    return choice.longest(budget_mib, int(choice.model.architecture.context_length * USABLE_SHARE))
 
 
 def _ports(host: Host) -> dict[str, int]:
@@ -157,7 +184,7 @@ def _service_plan(empty: HostPlan, catalog: Catalog, choice: _Choice, length: in
         model=model,
         gguf=choice.gguf,
         max_model_len=length,
-        slots=choice.slots(length),
+        slots=choice.service.concurrency,
         footprint=choice.footprint(length),
         kv_bytes_per_token=kv_bytes_per_token(model.architecture, choice.service.kv_cache_dtype),
         port=port,
@@ -170,19 +197,21 @@ def _service_plan(empty: HostPlan, catalog: Catalog, choice: _Choice, length: in
 
 
 def _reasons(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
-    service, nominal = choice.service, choice.model.architecture.context_length
-    slots, need = choice.slots(length), choice.footprint(length)
+    service, nominal, need = choice.service, choice.nominal, choice.footprint(length)
     quantization = "asked for" if service.quantization else "the catalogue's first choice for this model"
     if service.max_model_len is not None:
         why = f"asked for as {service.max_model_len}, in steps of {CONTEXT_STEP}"
     elif length == int(nominal * USABLE_SHARE) // CONTEXT_STEP * CONTEXT_STEP:
         why = f"{USABLE_SHARE:.0%} of the model's nominal {nominal}"
+    elif length == choice.longest:
+        why = f"{KV_HEADROOM} x avg_tokens {service.avg_tokens}"
     else:
         why = f"the longest that fits; {USABLE_SHARE:.0%} of the nominal {nominal} does not"
+    slots = service.concurrency
     return (
         f"quantization {choice.gguf.quantization}: {quantization}",
         f"max_model_len {length} tokens of prompt plus completion: {why}",
-        f"{slots} slots: {service.concurrency} concurrent requests, {KV_HEADROOM} x their average tokens in KV cache",
+        f"{slots} slots: one for each concurrent request, {length} tokens of KV cache each",
         _memory_reason(need, f"{length} x {slots} tokens, {service.kv_cache_dtype}"),
         f"budget {empty.budget_mib} MiB: {empty.host.memory_ceiling:.0%} of {empty.capacity_mib} MiB",
     )
@@ -195,9 +224,9 @@ def _memory_reason(need: Footprint, kv_cache: str) -> str:
 
 def _warnings(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
     warnings = []
-    nominal = choice.model.architecture.context_length
-    if length > nominal * USABLE_SHARE:
-        warnings.append(f"max_model_len {length} is over {USABLE_SHARE:.0%} of the nominal {nominal}: quality may drop")
+    if length > choice.nominal * USABLE_SHARE:
+        share = f"{USABLE_SHARE:.0%} of the nominal {choice.nominal}"
+        warnings.append(f"max_model_len {length} is over {share}: quality may drop")
     if choice.service.listen != "127.0.0.1":
         warnings.append(f"listens on {choice.service.listen} without TLS: the API key crosses the network in clear")
         if not choice.service.allow_from:
@@ -209,37 +238,38 @@ def _warnings(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
     return tuple(warnings)
 
 
-def _refusal(empty: HostPlan, choice: _Choice, budget_mib: int, length: int) -> Problem:
+def _refusal(empty: HostPlan, choice: _Choice, left_mib: int) -> Problem:
     """Why a service is refused, by how much, and what would fit instead."""
-    nominal = choice.model.architecture.context_length
     where = {"host": empty.host.name, "service": choice.service.name}
-    if length > nominal:
-        return Problem(
-            f"{length} is more than the {nominal} tokens {choice.model.name} was made for", key="max_model_len", **where
-        )
-    need = choice.footprint(length or CONTEXT_STEP)
+    length, slots = choice.shortest, choice.service.concurrency
+    if length > choice.nominal:
+        key = "avg_tokens" if choice.service.max_model_len is None else "max_model_len"
+        least = f"{length} tokens are needed, " if key == "avg_tokens" else f"{length} is asked for, "
+        return Problem(f"{least}{choice.model.name} was made for {choice.nominal}", key=key, **where)
+    need, budget = choice.need(length), f"{empty.host.memory_ceiling:.0%} of {empty.capacity_mib} MiB"
     message = (
-        f"{choice.model.name} {choice.gguf.quantization} does not fit: {length or CONTEXT_STEP} tokens x "
-        f"{choice.slots(length or CONTEXT_STEP)} slots need {need.total_mib} MiB, {budget_mib} MiB are left of "
-        f"{empty.host.memory_ceiling:.0%} of {empty.capacity_mib} MiB, {need.total_mib - budget_mib} MiB short"
+        f"{choice.model.name} {choice.gguf.quantization} does not fit: {length} tokens x {slots} slots "
+        f"need {need} MiB, {left_mib} MiB are left of {budget}, {need - left_mib} MiB short"
     )
-    return Problem(message, hint=_alternatives(choice, budget_mib), **where)
+    return Problem(message, hint=_alternatives(choice, left_mib), **where)
 
 
-def _alternatives(choice: _Choice, budget_mib: int) -> str:
-    """What does fit in this budget, best first: shorter, a smaller KV cache, fewer at once, a smaller file."""
-    wanted = choice.service.max_model_len or CONTEXT_STEP
+def _alternatives(choice: _Choice, left_mib: int) -> str:
+    """What does fit in this memory, best first: shorter, a smaller KV cache, fewer at once, another file."""
+    service = choice.service
     options = []
-    shorter = choice.longest(budget_mib, wanted)
+    least = rounded_up(KV_HEADROOM * (service.avg_tokens or 1))
+    shorter = choice.fitting(left_mib, choice.shortest, least) if least <= choice.shortest else 0
     if shorter:
         options.append(f"max_model_len {shorter}")
-    variants = [("kv_cache_dtype", dtype) for dtype in ("q8_0", "q4_0")] + [("concurrency", 1)]
-    for key, value in variants:
-        other = _Choice(choice.service.model_copy(update={key: value}), choice.model, choice.gguf)
-        if other.service != choice.service and other.longest(budget_mib, wanted) >= wanted:
+    changes = [("kv_cache_dtype", "q8_0"), ("kv_cache_dtype", "q4_0"), ("concurrency", 1)]
+    others = [_Choice(service.model_copy(update={key: value}), choice.model, choice.gguf) for key, value in changes]
+    for (key, value), other in zip(changes, others, strict=True):
+        if other.service != service and other.need(other.shortest) <= left_mib:
             options.append(f"{key} {value}")
-    for gguf in choice.model.gguf:
-        other = _Choice(choice.service, choice.model, gguf)
-        if gguf != choice.gguf and other.longest(budget_mib, wanted) >= wanted:
-            options.append(f"quantization {gguf.quantization}")
+    options.extend(
+        f"quantization {gguf.quantization}"
+        for gguf in choice.model.gguf
+        if gguf != choice.gguf and _Choice(service, choice.model, gguf).need(choice.shortest) <= left_mib
+    )
     return f"would fit: {'; '.join(options)}" if options else "nothing smaller of this model fits here"

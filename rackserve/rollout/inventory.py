@@ -39,9 +39,7 @@ def read_inventory(path: str, limit: tuple[str, ...] = ()) -> tuple[InventoryHos
         raise InputError([Problem(f"could not be read within {_TIMEOUT_S} s", where=path)]) from error
     if done.returncode != 0:
         raise InputError([Problem(_last_words(done.stderr), where=path)])
-    hosts = tuple(
-        InventoryHost(entry["name"], tuple(entry["groups"]), entry["data"]) for entry in json.loads(done.stdout)
-    )
+    hosts = _parse(path, done.stdout)
     if not hosts:
         raise InputError([Problem("holds no hosts", where=path)])
     selected = tuple(host for host in hosts if not limit or _matches(host, limit))
@@ -51,6 +49,17 @@ def read_inventory(path: str, limit: tuple[str, ...] = ()) -> tuple[InventoryHos
             [Problem(f"no host matches {', '.join(limit)}", where=path, key="--limit", hint=f"it has {names}")]
         )
     return selected
+
+
+def _parse(path: str, stdout: str) -> tuple[InventoryHost, ...]:
+    """Hosts out of pyinfra's JSON, its last line: what an inventory prints by itself comes before it."""
+    try:
+        entries = json.loads((stdout.splitlines() or ["[]"])[-1])
+    except ValueError:
+        entries = None
+    if not isinstance(entries, list):
+        raise InputError([Problem("prints to stdout after it was read", where=path)])
+    return tuple(InventoryHost(entry["name"], tuple(entry["groups"]), entry["data"]) for entry in entries)
 
 
 def _matches(host: InventoryHost, limit: tuple[str, ...]) -> bool:

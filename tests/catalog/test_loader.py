@@ -172,7 +172,7 @@ def test_a_bad_file_is_refused_naming_file_and_key(write, text, key):
 
 @pytest.mark.parametrize("own_name", ["gpus", "models"])
 def test_an_entry_cannot_be_called_something_else_inside(write, own_name):
-    text = {"gpus": GPU + 'tag = "other"', "models": MODEL.replace('license', 'name = "other"\nlicense')}[own_name]
+    text = {"gpus": GPU + 'tag = "other"', "models": MODEL.replace("license", 'name = "other"\nlicense')}[own_name]
     path = write("mine.toml", text)
     assert {problem.where for problem in problems_of(path)} == {path}
 

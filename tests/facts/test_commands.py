@@ -75,7 +75,7 @@ def test_the_packages_of_this_machine_are_told():
 
 
 def test_files_are_told_with_mode_owner_size_and_checksum(tmp_path):
-    name = "it's a \"file\" $HOME %n"
+    name = 'it\'s a "file" $HOME %n'
     path = tmp_path / name
     path.write_bytes(b"content\n")
     path.chmod(0o640)

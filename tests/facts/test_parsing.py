@@ -1,4 +1,4 @@
-"""Facts: what hosts printed to what we know of them. Captured on a Debian forky host that serves, unless said otherwise."""
+"""Facts: what hosts printed to what we know of them. Captured on a Debian forky lab host that serves."""
 
 from __future__ import annotations
 

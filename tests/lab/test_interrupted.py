@@ -16,12 +16,12 @@ pytestmark = pytest.mark.lab
 # By number, the operations of a first run that change something; the other two only look.
 CHANGING = {
     1: "Packages for llama.cpp installed",
-    2: "Release llama.cpp-llama.cpp-tools current",
-    3: "Model tiny-random Q8_0 in place",
-    5: "User rackserve-chat present",
-    6: "API key of chat in place",
+    2: "Release of llama-server current",
+    3: "Model in place",
+    5: "Service user present",
+    6: "API key in place",
     7: "Units and helpers as planned",
-    8: "Service chat serving its plan",
+    8: "Service serving its plan",
 }
 OPERATIONS = 9
 

@@ -108,8 +108,8 @@ def test_changed_key_is_served_after_the_next_run(run: tuple[Site, str], tmp_pat
     rotated.write_text("sk-rotated\n")
     site.hosts["h1"]["services"][0]["api_key_file"] = str(rotated)
     assert [name.partition(" | ")[2] for name in site.deploy().changed("h1")] == [
-        "API key of chat in place",
-        "Service chat serving its plan",
+        "API key in place",
+        "Service serving its plan",
     ]
     assert serves(site.lab, "h1")
     assert site.deploy().changed("h1") == []

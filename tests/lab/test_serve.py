@@ -140,9 +140,9 @@ def test_verify_agrees_and_notices_what_is_not_as_planned(site: Site) -> None:
     assert wrong == ["/usr/libexec/rackserve/drain as planned", "API key readable by root only"]
     mended = site.deploy()
     assert [name.partition(" | ")[2] for name in mended.changed("h1")] == [
-        "API key of chat in place",
+        "API key in place",
         "Units and helpers as planned",
-        "Service chat serving its plan",
+        "Service serving its plan",
     ]
     assert site.rackserve("verify", str(site.write())).returncode == 0
 
@@ -152,7 +152,7 @@ def test_changed_plan_restarts_once_with_the_new_numbers(site: Site, host: Check
     site.hosts["h1"]["services"][0]["max_model_len"] = 1024
     assert [name.partition(" | ")[2] for name in site.deploy().changed("h1")] == [
         "Units and helpers as planned",
-        "Service chat serving its plan",
+        "Service serving its plan",
     ]
     pid = host.service("rackserve@chat.service").systemd_properties["MainPID"]
     argv = host.file(f"/proc/{pid}/cmdline").content_string.split("\0")

@@ -148,7 +148,7 @@ def test_a_port_that_is_not_open_is_told(run):
         (200, GOOD | {"model": "other"}, "'other'"),
         (200, GOOD | {"choices": []}, "no token"),
         (200, GOOD | {"usage": {"completion_tokens": 0}}, "no token"),
-        (200, {"model": "chat", "choices": [{}]}, "no token"),
+        (200, {"model": "chat", "choices": [{}]}, "not understood"),
         (200, "<html>a proxy's page</html>", "completion"),
         (200, ["chat"], "completion"),
         (200, GOOD | {"usage": None}, "completion"),
@@ -252,7 +252,9 @@ def test_a_server_that_is_gone_is_not_waited_for(run, tmp_path):
     assert run("drain", "http://127.0.0.1:9", 30, key_file=tmp_path / "missing").returncode == 0
 
 
-@pytest.mark.parametrize("said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf"])
+@pytest.mark.parametrize(
+    "said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf"]
+)
 def test_something_else_behind_the_port_is_no_exception(run, said):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +11,7 @@ import pytest
 
 from tests.operations.scripting import FileServer, run, serving, start
 
-CONTENT = random.Random(1).randbytes(300_000)
+CONTENT = b"".join(hashlib.sha256(bytes([index % 256, index // 256])).digest() for index in range(9375))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
 
 

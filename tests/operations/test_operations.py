@@ -28,13 +28,11 @@ from rackserve.operations.files import text_files
 from rackserve.operations.packages import installed
 from rackserve.operations.release import llama_server
 from rackserve.operations.require import require
-from rackserve.operations.secret import api_key
 from rackserve.operations.service import absent, only, serving
 from rackserve.rendering import RenderedFile
 from rackserve.runtimes.llamacpp import FromArchive, FromPackage, FromSource
 
 SCRIPTS = Path(release.__file__).parent / "scripts"
-KEY_PATH = "/etc/rackserve/credentials/chat/api-key"
 
 
 @dataclass

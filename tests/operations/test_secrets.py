@@ -15,8 +15,10 @@ from pyinfra.api import StringCommand
 from pyinfra.context import ctx_host
 
 from rackserve.facts.paths import PathState, PathStates
+from rackserve.keys import key_problems
 from rackserve.operations import commands
 from rackserve.operations.secret import api_key
+from rackserve.settings import load_hosts
 
 KEY = "sk-this-is-the-secret"
 PATH = "/etc/rackserve/credentials/chat/api-key"
@@ -92,22 +94,36 @@ def test_the_operators_key_travels_on_standard_input_and_nowhere_else(source, st
             assert KEY not in shown
 
 
-@pytest.mark.parametrize("content", ["", "\n", "  \n\n"])
-def test_an_empty_key_file_never_becomes_a_key(tmp_path, content):
-    # llama-server leaves out empty lines, and without any key it serves everybody.
-    (tmp_path / "key").write_text(content)
-    written = [command.connector_arguments.get("_stdin") for command in sent(None, str(tmp_path / "key"))]
-    assert ["\n"] not in written
-
-
-@pytest.mark.parametrize("content", [None, b"\xc3\xa9\n"])
-def test_a_key_file_that_cannot_be_read_fails_this_host_and_not_the_run(tmp_path, content):
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        b"",
+        b"\n",
+        b"  \n\n",
+        b"short",
+        b"# a comment line",
+        b"two words-here",
+        b"one-line\nother-line",
+        b"\xc3\xa9" * 9,
+    ],
+)
+def test_a_key_file_that_holds_no_key_is_told_before_any_host_is_reached(tmp_path, content):
+    # llama-server leaves out empty lines and comments, and without any key it serves everybody.
+    path = tmp_path / "key"
     if content is not None:
-        (tmp_path / "key").write_bytes(content)
-    (command, *_) = sent(None, str(tmp_path / "key"))
-    done = run(command)
-    assert done.returncode != 0
-    assert str(tmp_path / "key") in done.stderr
+        path.write_bytes(content)
+    services = [{"name": "chat", "model": "qwen3-8b", "api_key_file": str(path)}]
+    (problem,) = key_problems(load_hosts([("h1", {"gpu_tag": "cpu", "memory_mib": 4096, "services": services})]))
+    assert (problem.host, problem.service, problem.key) == ("h1", "chat", "api_key_file")
+    assert str(path) in problem.message
+    assert "other-line" not in str(problem)
+
+
+def test_a_key_file_with_a_key_is_no_problem(source):
+    services = [{"name": "chat", "model": "qwen3-8b", "api_key_file": source}]
+    hosts = load_hosts([("h1", {"gpu_tag": "cpu", "memory_mib": 4096, "services": services})])
+    assert key_problems(hosts) == []
 
 
 @needs_root
@@ -146,7 +162,7 @@ def test_a_key_made_on_the_host_is_long_random_and_for_root_alone(tmp_path):
 
 @needs_root
 def test_a_text_is_written_byte_for_byte_with_its_mode(tmp_path):
-    text = "it's $HOME \\n 50% \"é\"\n\n"
+    text = 'it\'s $HOME \\n 50% "é"\n\n'
     path = tmp_path / "new folder" / "a 'file'"
     assert run(commands.write_file(str(path), text, "750")).returncode == 0
     assert path.read_text() == text

@@ -78,19 +78,17 @@ def test_ten_requests_of_half_the_window_need_ten_slots_of_kv_cache():
     assert (chosen.slots, chosen.context_size) == (10, 20480)
 
 
-def test_requests_that_fill_the_window_get_a_fifth_more_slots():
-    chosen = planned(8192, max_model_len=2048, avg_tokens=2048, concurrency=10)
-    assert (chosen.slots, chosen.context_size) == (12, 24576)
+def test_an_average_that_leaves_no_headroom_in_the_window_is_refused():
+    service = {"name": "a", "model": SMALL, "max_model_len": 2048, "avg_tokens": 1800}
+    with pytest.raises(InputError, match=r"avg_tokens: 1800 x 1\.2 is more than max_model_len 2048"):
+        cpu_host(8192, [service])
 
 
-def test_slots_stay_within_what_llama_server_can_be_given():
-    # LLAMA_MAX_SEQ: llama.cpp refuses to start with more than 256 sequences.
-    result = plan(
-        cpu_host(
-            400_000, [{"name": "a", "model": SMALL, "concurrency": 256, "max_model_len": 2048, "avg_tokens": 2048}]
-        )
-    )
-    assert result.errors or result.services[0].slots <= 256
+def test_an_open_length_leaves_the_average_its_headroom():
+    # 80 % of 8192 is 6400 in steps of 256, 1.2 x 6000 is 7200.
+    chosen = planned(8192, avg_tokens=6000)
+    assert chosen.max_model_len == 7424
+    assert any("1.2 x avg_tokens 6000" in reason for reason in chosen.reasons)
 
 
 @pytest.mark.parametrize(("average", "memory_mib"), [(7000, 3000), (2100, 505)])
@@ -110,10 +108,8 @@ def test_a_shorter_length_that_is_offered_still_holds_the_average_request():
 
 
 def test_a_shorter_length_never_needs_more_memory():
-    # 1.2 x 8 x 1280 tokens are 8 slots of 1536 exactly, but 9.6 of 1280: rounded up, more cells than before.
-    wish = {"avg_tokens": 1280, "concurrency": 8}
-    longer = planned(8192, max_model_len=1536, **wish)
-    shorter = planned(8192, max_model_len=1280, **wish)
+    longer = planned(8192, max_model_len=1536, concurrency=8)
+    shorter = planned(8192, max_model_len=1280, concurrency=8)
     assert shorter.footprint.total_mib <= longer.footprint.total_mib
 
 

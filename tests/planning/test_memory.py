@@ -58,12 +58,8 @@ def test_compute_buffer_of_a_70b_is_above_what_llama_fit_params_says_and_not_far
 
 
 def test_footprint_of_a_small_service_by_hand():
-    shape = architecture(
-        layers=30, kv_heads=3, key_length=64, value_length=64, embedding_length=576, vocab_size=49152
-    )
-    need = footprint(
-        shape, gguf("Q4_K_M", 105454144), kv_cache_dtype="f16", context_per_slot=6400, slots=2
-    )
+    shape = architecture(layers=30, kv_heads=3, key_length=64, value_length=64, embedding_length=576, vocab_size=49152)
+    need = footprint(shape, gguf("Q4_K_M", 105454144), kv_cache_dtype="f16", context_per_slot=6400, slots=2)
     # 105454144 / 2^20 = 100.57; 12800 x 23040 / 2^20 = 281.25; 512 x 4 x (49152 + 4 x 576 + 6400) / 2^20 = 113.0
     assert (need.weights_mib, need.kv_cache_mib, need.compute_mib) == (101, 282, 113)
     assert need.total_mib == 101 + 282 + 113 + need.process_mib
@@ -96,8 +92,13 @@ def test_every_part_is_rounded_up_so_that_a_yes_is_safe(shape: Architecture, siz
     assert need.limit_mib >= need.total_mib > need.weights_mib + need.kv_cache_mib
 
 
-@given(_shapes, _dtypes, st.integers(1, 131072), st.integers(0, 5000), st.integers(1, 300), st.integers(0, 100))
-def test_longer_or_more_never_takes_less(shape: Architecture, dtype, length, more_length, slots, more_slots):
+_sizes = st.tuples(st.integers(1, 131072), st.integers(1, 300))
+_growth = st.tuples(st.integers(0, 5000), st.integers(0, 100))
+
+
+@given(_shapes, _dtypes, _sizes, _growth)
+def test_longer_or_more_never_takes_less(shape: Architecture, dtype, size, growth):
+    (length, slots), (more_length, more_slots) = size, growth
     weights = gguf("X", 1)
     small = footprint(shape, weights, kv_cache_dtype=dtype, context_per_slot=length, slots=slots)
     large = footprint(

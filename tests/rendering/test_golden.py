@@ -161,7 +161,6 @@ BASE: dict[str, Any] = {"max_model_len": 2048, "concurrency": 2, "threads": 2, "
 CHANGES: list[dict[str, Any]] = [
     {"max_model_len": 4096},
     {"concurrency": 4},
-    {"avg_tokens": 2048},
     {"kv_cache_dtype": "q8_0"},
     {"threads": 3},
     {"threads": None},

@@ -146,7 +146,7 @@ def options(**service: Any) -> dict[str, str]:
 
 
 def test_the_command_line_states_every_limit_of_the_plan():
-    plan = planned(8192, max_model_len=2048, avg_tokens=2048, concurrency=5, kv_cache_dtype="q8_0", port=9000)
+    plan = planned(8192, max_model_len=2048, concurrency=6, kv_cache_dtype="q8_0", port=9000)
     words = argv(plan)
     stated = dict(pairwise(words))
     assert words[0] == "/opt/rackserve/current/llama.cpp/bin/llama-server"

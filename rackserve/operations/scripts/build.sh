@@ -28,7 +28,7 @@ main() {
   strip "$work/release/bin/llama-server"
   tar -C "$work/release" -czf "$archive.partial" bin LICENSE
   mv -fT "$archive.partial" "$archive"
-  rm -rf "$work/build" "$work/release" "$work/source" "$work/backend" "$work/${folder%%/*}"
+  rm -rf "$work/build" "$work/release" "$work/source" "$work/backend" "${work:?}/${folder%%/*}"
 }
 
 main "$@" </dev/null

@@ -6,16 +6,18 @@ fail() {
   exit 1
 }
 
-download() {
+get() {
   rc=0
   curl --fail --location --silent --show-error --connect-timeout 15 --retry 3 --retry-delay 2 \
-    --speed-limit 1024 --speed-time 60 --continue-at - --output "$part" -- "$url" 2>"$part.error" || rc=$?
-  # 33: the server cannot resume; 36: the part does not match. Start this file over.
-  if [ "$rc" = 33 ] || [ "$rc" = 36 ]; then
+    --speed-limit 1024 --speed-time 60 "$@" --output "$part" -- "$url" 2>"$part.error" || rc=$?
+}
+
+download() {
+  get --continue-at -
+  # 33: the server cannot resume; 36 and HTTP 416: what is there is no beginning of this file. Start it over.
+  if [ "$rc" = 33 ] || [ "$rc" = 36 ] || grep -q 'error: 416' "$part.error"; then
     rm -f "$part"
-    rc=0
-    curl --fail --location --silent --show-error --connect-timeout 15 --retry 3 --retry-delay 2 \
-      --speed-limit 1024 --speed-time 60 --output "$part" -- "$url" 2>"$part.error" || rc=$?
+    get
   fi
   message=$(tail -n 1 "$part.error")
   rm -f "$part.error"
@@ -25,6 +27,14 @@ download() {
 matches() {
   found=$(sha256sum <"$part" | cut -d' ' -f1)
   [ "$found" = "$sha256" ]
+}
+
+# A run that died between the last byte and the rename left the whole file: there is nothing to continue.
+already_whole() {
+  if [ "$have" = 0 ] || [ "$have" -lt "$size" ]; then return 1; fi
+  matches && return 0
+  [ "$size" = 0 ] || { rm -f "$part"; have=0; }
+  return 1
 }
 
 main() {
@@ -44,7 +54,7 @@ main() {
   if [ "$size" -gt 0 ] && [ $(( size - have + 16777216 )) -gt "$free" ]; then
     fail "not fetched: $(df -Pk "$staging" | awk 'NR==2 {print $6}') has $(( free / 1048576 )) MiB free, $(( (size - have) / 1048576 + 17 )) MiB are needed for $url"
   fi
-  download
+  already_whole || download
   if ! matches && [ "$have" != 0 ]; then
     # What an earlier run had left may be what is wrong.
     rm -f "$part"
@@ -54,10 +64,9 @@ main() {
     rm -f "$part"
     fail "not used: $url: SHA-256 is $found, expected $sha256"
   fi
-  chmod 644 "$part"
-  sync "$part"
-  mkdir -p "$folder"
-  mv -fT "$part" "$destination"
+  if ! { chmod 644 "$part" && sync "$part" && mkdir -p "$folder" && mv -fT "$part" "$destination"; }; then
+    fail "not put in place: $destination"
+  fi
   rm -f "$part.lock"
 }
 

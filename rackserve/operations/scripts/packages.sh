@@ -2,6 +2,7 @@
 # The whole file is one function, so that the shell has read all of it before anything can eat its standard input.
 
 # What runs inside the transient unit; $1 is the log, $2 the seconds to wait for another package manager.
+# shellcheck disable=SC2016 # expanded by the shell that runs it
 transaction='
 log=$1 timeout=$2; shift 2
 exec >"$log" 2>&1

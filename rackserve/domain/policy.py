@@ -1,0 +1,9 @@
+"""The operating rules that planning builds in, as numbers."""
+
+# Long prompts degrade before the nominal window ends; an operator may set max_model_len to the full window.
+USABLE_SHARE = 0.8
+# KV cache is provisioned for 1.2 times the tokens that the peak of concurrent requests holds on average. Each of them
+# has a slot of max_model_len tokens, so this is a lower limit for max_model_len.
+KV_HEADROOM = 1.2
+# Folders that a hardened unit does not see (ProtectHome, PrivateTmp) or that a reboot empties.
+UNSEEN_FOLDERS = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")  # noqa: S108 (refused, not used)

@@ -1,0 +1,174 @@
+"""Run a deploy script in this process, as pyinfra's command line does, on hosts that are a function of the command."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+import pyinfra
+from pyinfra.api import Config, Inventory, State
+from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.operations import run_ops
+from pyinfra.api.state import StateStage
+from pyinfra.connectors import fake
+from pyinfra.connectors.util import CommandOutput, OutputLine
+from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
+from pyinfra_cli.util import load_deploy_file
+
+from rackserve.catalog.loader import load_catalog
+from rackserve.planning.fit import plan_hosts
+from rackserve.planning.plans import HostPlan, ServicePlan
+from rackserve.rendering import host_files, unit_digest
+from rackserve.settings import load_hosts
+
+ROOT = Path(__file__).resolve().parents[2]
+# What a host says to a command; None is success without a word, as from a command that changes something.
+Answers = Callable[[str], str | None]
+_READS = (
+    "stat -c",
+    "/etc/os-release",
+    "dpkg-query",
+    "readlink",
+    "systemctl show",
+    "ls -1d",
+    "/etc/passwd",
+    "/etc/group",
+)
+_ALSO_READS = ("uname", "command -v", "if [ -e")
+# A role keeps plans by the inventory's id: an inventory that is kept is one whose id is not used again.
+_kept: list[Inventory] = []
+
+
+@dataclass
+class Run:
+    """What happened: names per operation hash in order, and per host the operations and the commands that change."""
+
+    names: list[set[str]] = field(default_factory=list)
+    operations: dict[str, list[str]] = field(default_factory=dict)
+    changes: dict[str, list[str]] = field(default_factory=dict)
+    failed: set[str] = field(default_factory=set)
+
+
+@contextmanager
+def _pyinfra(inventory: Inventory, config: Config) -> Iterator[State]:
+    state = State(check_for_changes=True)
+    before = [(context, context.get()) for context in (ctx_state, ctx_inventory, ctx_config, ctx_host)]
+    was_cli, pyinfra.is_cli = pyinfra.is_cli, True
+    try:
+        ctx_state.set(state)
+        ctx_inventory.set(inventory)
+        ctx_config.set(config)
+        state.cwd = str(ROOT)
+        state.init(inventory, config)
+        yield state
+    finally:
+        pyinfra.is_cli = was_cli
+        for context, value in before:
+            context.set(value)
+
+
+def deploy(script: str, hosts: dict[str, dict[str, Any]], answers: dict[str, Answers], monkeypatch: Any) -> Run:
+    """Run deploys/SCRIPT on these hosts. Raises what pyinfra would end the run with."""
+    run = Run(changes={name: [] for name in hosts})
+
+    def respond(connector: fake.FakeConnector, command: str) -> tuple[bool, CommandOutput]:
+        name = connector.host.name.removeprefix("@fake/")
+        said = answers[name](command)
+        if not any(word in command for word in (*_READS, *_ALSO_READS)):
+            run.changes[name].append(command)
+        failed = "exit 1' sh" in command and "transfer cut off" not in command
+        return not failed, CommandOutput([OutputLine("stdout", line) for line in (said or "").splitlines()])
+
+    monkeypatch.setattr(fake.FakeConnector, "_lookup_response", respond)
+    monkeypatch.setattr(fake.FakeConnector, "_sleep", lambda _: gevent.sleep(0))
+    inventory = Inventory(([(f"@fake/{name}", data) for name, data in hosts.items()], {}))
+    _kept.append(inventory)
+    with _pyinfra(inventory, Config()) as state:
+        state.set_stage(StateStage.Connect)
+        connect_all(state)
+        state.set_stage(StateStage.Prepare)
+        try:
+            load_deploy_file(state, str(ROOT / "deploys" / script))
+            order = state.get_op_order()
+            run.names = [state.op_meta[op_hash].names for op_hash in order]
+            for host in inventory:
+                mine = [op_hash for op_hash in order if op_hash in state.ops[host]]
+                run.operations[host.name.removeprefix("@fake/")] = mine
+            state.set_stage(StateStage.Execute)
+            run_ops(state)
+        finally:
+            run.failed = {host.name.removeprefix("@fake/") for host in state.failed_hosts}
+            disconnect_all(state)
+    return run
+
+
+def bare(node: str) -> Answers:
+    """A host on which nothing of ours is."""
+
+    def answer(command: str) -> str | None:
+        if "/etc/os-release" in command:
+            return node
+        return "Linux" if "uname" in command else ("/usr/sbin/useradd" if "command -v" in command else None)
+
+    return answer
+
+
+def converged(name: str, data: dict[str, Any], node: str, release: str, packages: list[str]) -> Answers:
+    """A host on which everything is as planned."""
+    (plan,) = plan_hosts(load_hosts([(name, data)]), load_catalog())
+    return lambda command: _as_planned(plan, command, node, release, packages)
+
+
+def _as_planned(plan: HostPlan, command: str, node: str, release: str, packages: list[str]) -> str | None:
+    # By what a fact's command has in it, and the first that matches.
+    told: dict[str, Callable[[], str]] = {
+        "/etc/os-release": lambda: node,
+        "dpkg-query": lambda: "\n".join(f"{package}|ii " for package in packages),
+        "complete=": lambda: f"complete={release}\ncurrent={release}",
+        "stat -c": lambda: "\n".join(_stat(plan, path) for path in _listed(command)),
+        "ls -1d": lambda: "\n".join(f"/etc/systemd/system/{service.unit}.d" for service in plan.services),
+        "/etc/passwd": lambda: "\n".join(_passwd(service) for service in plan.services),
+        "systemctl show": lambda: next(_unit(service) for service in plan.services if service.unit in command),
+    }
+    return next((tell() for mark, tell in told.items() if mark in command), None) or bare(node)(command)
+
+
+def _passwd(service: ServicePlan) -> str:
+    user = service.user
+    return f"{user}:x:99:99::/var/lib/rackserve/{service.name}:/usr/sbin/nologin|{user}|{user}||!"
+
+
+def _unit(service: ServicePlan) -> str:
+    return (
+        "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\nMainPID=7\n"
+        f"RACKSERVE_DIGEST={unit_digest(service)}\nexe=/p\nprogram=/p\nkey=current"
+    )
+
+
+def _listed(command: str) -> list[str]:
+    """The paths of a loop `for p in PATHS; do`."""
+    found = re.search(r"for p in (.*?); do", _unwrapped(command))
+    assert found, command
+    return shlex.split(found[1])
+
+
+def _unwrapped(command: str) -> str:
+    """The command inside `sh -c '...'`."""
+    return shlex.split(command)[-1] if command.startswith("sh -c") else command
+
+
+def _stat(plan: HostPlan, path: str) -> str:
+    for file in host_files(plan):
+        if file.path == path:
+            return f"{file.mode} root root 1 {hashlib.sha256(file.text.encode()).hexdigest()} {path}"
+    for service in plan.services:
+        if service.model_path == path:
+            return f"644 root root {service.gguf.size_bytes} - {path}"
+    return f"600 root root 47 {'0' * 64} {path}"
