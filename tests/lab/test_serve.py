@@ -163,7 +163,7 @@ def test_changed_plan_restarts_once_with_the_new_numbers(site: Site, host: Check
 
 def test_service_taken_out_of_the_inventory_is_stopped_and_removed(site: Site, host: CheckedHost) -> None:
     services = site.hosts["h1"]["services"]
-    services.append({**services[0], "name": "second", "max_model_len": 512})
+    services.append({**services[0], "name": "second", "max_model_len": 512, "port": 8002})
     assert site.deploy().code == 0
     assert host.service("rackserve@second.service").is_running
     before = main_pid(site.lab, "h1")
