@@ -10,6 +10,6 @@ python=$1 folder=$2
 echo "setting up $folder" >&2
 rm -rf "$folder"
 "$python" -m venv "$folder"
-"$folder/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
-"$folder/bin/pip" install --quiet --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
+"$folder/bin/pip" install -qq --disable-pip-version-check --require-hashes -r requirements/dev.txt
+"$folder/bin/pip" install -qq --disable-pip-version-check --no-deps --no-build-isolation --no-index -e .
 touch "$folder/ready"
