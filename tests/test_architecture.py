@@ -1,4 +1,4 @@
-"""DESIGN.md's rules about who may import whom, read from the source itself."""
+"""The import rule of docs/design.md, read from the source itself."""
 
 from __future__ import annotations
 

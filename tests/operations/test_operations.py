@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import subprocess
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from dataclasses import replace as changed
 from pathlib import Path
@@ -13,7 +12,6 @@ from typing import Any
 
 import pytest
 from pyinfra.api import FileDownloadCommand, FileUploadCommand, StringCommand
-from pyinfra.context import ctx_host
 
 from rackserve.catalog.loader import load_catalog
 from rackserve.facts.existing import Existing
@@ -31,6 +29,7 @@ from rackserve.operations.require import require
 from rackserve.operations.service import absent, only, serving
 from rackserve.rendering import RenderedFile
 from rackserve.runtimes.llamacpp import FromArchive, FromPackage, FromSource
+from tests.operations.hosts import on
 
 SCRIPTS = Path(release.__file__).parent / "scripts"
 
@@ -48,16 +47,6 @@ class FakeHost:
 
     def noop(self, reason: str) -> None:
         self.noops.append(reason)
-
-
-@contextmanager
-def on(host: FakeHost) -> Iterator[None]:
-    before = ctx_host.get()
-    ctx_host.set(host)
-    try:
-        yield
-    finally:
-        ctx_host.set(before)
 
 
 def commands(operation: Callable[..., Any], facts: dict[type, Any], **arguments: Any) -> list[Any]:

@@ -5,20 +5,17 @@ from __future__ import annotations
 import hashlib
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import pytest
 from pyinfra.api import StringCommand
-from pyinfra.context import ctx_host
 
 from rackserve.facts.paths import PathState, PathStates
 from rackserve.keys import key_problems
 from rackserve.operations import commands
 from rackserve.operations.secret import api_key
 from rackserve.settings import load_hosts
+from tests.operations.hosts import on
 
 KEY = "sk-this-is-the-secret"
 PATH = "/etc/rackserve/credentials/chat/api-key"
@@ -37,16 +34,6 @@ class FakeHost:
 
     def noop(self, reason: str) -> None:
         self.noops.append(reason)
-
-
-@contextmanager
-def on(host: Any) -> Iterator[None]:
-    before = ctx_host.get()
-    ctx_host.set(host)
-    try:
-        yield
-    finally:
-        ctx_host.set(before)
 
 
 def sent(state: PathState | None, source: str | None, path: str = PATH) -> list[StringCommand]:

@@ -61,7 +61,7 @@ def test_unlike_hosts_do_not_change_the_order(serve):
 
 
 def test_unlike_operations_never_share_a_hash(serve):
-    # knowledge/pyinfra.md L31: operations that share one are run as one, with the settings of either.
+    # pyinfra tells operations apart by line numbers: those that share one are run as one, with the settings of either.
     for names in serve(UNLIKE, BARE).names:
         assert len({tuple(name.split()[:4]) if "Release" not in name else "Release" for name in names}) == 1, names
 
