@@ -20,8 +20,15 @@ _WRITE = (
 
 def script(name: str, *arguments: str) -> StringCommand:
     """Run a file of `scripts/` on the host. It travels on standard input: nothing is left behind, nothing is quoted."""
-    text = (resources.files("rackserve.operations") / "scripts" / name).read_text(encoding="utf-8")
-    return StringCommand("sh", "-s", "--", *(QuoteString(argument) for argument in arguments), _stdin=[text])
+    return StringCommand(
+        "sh", "-s", "--", *(QuoteString(argument) for argument in arguments), _stdin=[script_text(name)]
+    )
+
+
+def script_text(name: str) -> str:
+    """What runs on the host: the part that all scripts share, then the script itself."""
+    folder = resources.files("rackserve.operations") / "scripts"
+    return "".join((folder / part).read_text(encoding="utf-8") for part in ("heartbeat.sh", name))
 
 
 def write_file(path: str, text: str, mode: str) -> StringCommand:

@@ -9,10 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib import resources
-from pathlib import Path
 
-SCRIPTS = Path(str(resources.files("rackserve.operations") / "scripts"))
+from rackserve.operations.commands import script_text
+
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
@@ -26,7 +25,7 @@ def start(name: str, *arguments: object) -> subprocess.Popen[str]:
         text=True,
     )
     assert process.stdin
-    process.stdin.write((SCRIPTS / name).read_text())
+    process.stdin.write(script_text(name))
     process.stdin.close()
     process.stdin = None
     return process

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -165,3 +166,15 @@ def test_a_folder_that_cannot_be_made_is_no_success(server, destination):
 def test_nothing_is_left_open_to_others_while_it_arrives(server, destination):
     assert run("fetch.sh", server.url, SHA256, 0, destination).returncode == 0
     assert part_of(destination).parent.stat().st_mode & 0o022 == 0
+
+
+def test_a_long_transfer_says_how_far_it_is_and_keeps_no_connection_open(destination):
+    # The server hesitates for longer than one beat.
+    with serving(FileServer(CONTENT, delay_s=17)) as slow:
+        started = time.monotonic()
+        done = run("fetch.sh", slow.url, SHA256, len(CONTENT), destination)
+        took = time.monotonic() - started
+    assert_in_place(destination)
+    assert f"MiB of {slow.url}" in done.stdout
+    # A sleep left over, with our output open, would have kept the end of the run from being seen until its next beat.
+    assert took < 17 + 10

@@ -2,6 +2,14 @@
 # WORK holds backend.txt and source.txt, two pip requirement files with hashes. JOBS 0 means all cores.
 set -e
 
+said_so_far() {
+  tail -n 1 "$work/build.log"
+}
+
+compile() {
+  cmake --build "$work/build" -j "$jobs" --target llama-server >"$work/build.log" 2>&1
+}
+
 main() {
   work=$1 folder=$2 archive=$3 jobs=$4
   umask 022
@@ -21,7 +29,7 @@ main() {
   cmake -S "$work/$folder" -B "$work/build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DBUILD_SHARED_LIBS=OFF \
     -DGGML_NATIVE=OFF -DLLAMA_CURL=OFF -DLLAMA_OPENSSL=OFF -DLLAMA_BUILD_TESTS=OFF -DLLAMA_BUILD_EXAMPLES=OFF \
     -DLLAMA_BUILD_APP=OFF -DLLAMA_BUILD_UI=OFF >"$work/configure.log" 2>&1 || { tail -n 20 "$work/configure.log" >&2; exit 1; }
-  cmake --build "$work/build" -j "$jobs" --target llama-server >"$work/build.log" 2>&1 || { tail -n 20 "$work/build.log" >&2; exit 1; }
+  with_heartbeat said_so_far compile || { tail -n 20 "$work/build.log" >&2; exit 1; }
   mkdir -p "$work/release/bin"
   cp "$work/build/bin/llama-server" "$work/$folder/LICENSE" "$work/release/"
   mv "$work/release/llama-server" "$work/release/bin/"

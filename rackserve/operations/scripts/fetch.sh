@@ -6,10 +6,18 @@ fail() {
   exit 1
 }
 
+said_so_far() {
+  echo "$(( $(stat -c %s "$part" 2>/dev/null || echo 0) / 1048576 )) MiB of $url"
+}
+
+transfer() {
+  curl --fail --location --silent --show-error --connect-timeout 15 --retry 3 --retry-delay 2 \
+    --speed-limit 1024 --speed-time 60 "$@" --output "$part" -- "$url" 2>"$part.error"
+}
+
 get() {
   rc=0
-  curl --fail --location --silent --show-error --connect-timeout 15 --retry 3 --retry-delay 2 \
-    --speed-limit 1024 --speed-time 60 "$@" --output "$part" -- "$url" 2>"$part.error" || rc=$?
+  with_heartbeat said_so_far transfer "$@" || rc=$?
 }
 
 download() {

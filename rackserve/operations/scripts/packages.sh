@@ -27,15 +27,21 @@ apt-get -q -y -o "DPkg::Lock::Timeout=$timeout" -o Dpkg::Options::=--force-confd
   --no-install-recommends install "$@"
 '
 
+said_so_far() {
+  tail -n 1 "$log" 2>/dev/null
+}
+
 main() {
   timeout=$1; shift
   unit=rackserve-packages log=/run/rackserve-packages.log
   # A run that lost its connection left its transaction running: wait for it, never start a second one beside it.
   while systemctl is-active --quiet "$unit.service"; do sleep 1; done
   # Under PID 1 and not under ssh: a lost connection must not leave dpkg half way.
-  systemd-run --quiet --collect --wait --unit="$unit" /bin/sh -c "$transaction" sh "$log" "$timeout" "$@" && return 0
+  with_heartbeat said_so_far \
+    systemd-run --quiet --collect --wait --unit="$unit" /bin/sh -c "$transaction" sh "$log" "$timeout" "$@" && return 0
   echo "packages not installed: $*" >&2
-  grep -hE '^(E:|dpkg: error|[^ ]+: error)' "$log" | sort -u | head -n 8 >&2 || tail -n 5 "$log" >&2
+  reasons=$(grep -hE '^(E:|dpkg: error|[^ ]+: error)' "$log" | sort -u | head -n 8)
+  echo "${reasons:-$(tail -n 5 "$log")}" >&2
   return 1
 }
 
