@@ -224,6 +224,9 @@ def _memory_reason(need: Footprint, kv_cache: str) -> str:
 
 def _warnings(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
     warnings = []
+    if length < choice.longest:
+        # It serves, but perhaps not what anybody wants: seen in a plan, and gone once the operator has said so.
+        warnings.append(f"only {length} of {choice.longest} tokens fit: state max_model_len {length} if that will do")
     if length > choice.nominal * USABLE_SHARE:
         share = f"{USABLE_SHARE:.0%} of the nominal {choice.nominal}"
         warnings.append(f"max_model_len {length} is over {share}: quality may drop")

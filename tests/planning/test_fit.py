@@ -242,3 +242,11 @@ def test_where_the_model_is_fetched_from_and_put():
     repo, file = "unsloth/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q4_K_M.gguf"
     assert service.model_url == f"http://mirror.example/hub/{repo}/resolve/{revision}/{file}"
     assert service.model_path == f"/data/models/{repo.replace('/', '--')}@{revision}/{file}"
+
+
+def test_a_length_that_memory_cut_short_is_warned_of_until_it_is_stated():
+    cut = planned(400)
+    assert cut.max_model_len < 6400
+    assert any(f"only {cut.max_model_len} of 6400 tokens fit" in warning for warning in cut.warnings)
+    assert not planned(400, max_model_len=cut.max_model_len).warnings
+    assert not planned(4096).warnings
