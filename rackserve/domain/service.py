@@ -26,7 +26,7 @@ class Service(Frozen):
     """What to serve, for how many, and to whom.
 
     Token counts are tokens of prompt plus completion. Left out, `max_model_len` becomes 80 % of the model's nominal
-    context or what fits, `avg_tokens` half of it, and `port` the next free one from 8001.
+    context, or what fits, and `port` the next free one from 8001. `avg_tokens` is a lower limit for max_model_len.
     """
 
     name: ServiceName
