@@ -94,7 +94,7 @@ def _drop_in_text(plan: ServicePlan, digest: str) -> str:
             drain=[systemd_word(word) for word in (plan.probe_url, str(DRAIN_S), key_file)],
             allow_from=_allowed(plan),
             stop_timeout=DRAIN_S + STOP_GRACE_S,
-            # The probe inside may use the whole start timeout; systemd's own must come after it, with its message lost.
+            # systemd's own limit comes after the probe's, which says what it was still waiting for.
             start_timeout=plan.start_timeout + 30,
         )
     )

@@ -60,7 +60,7 @@ def _from_source(origin: FromSource, folder: str, lock_timeout: int) -> Generato
     archive = f"{WORK}/archives/{kept.name}"
     with _building[origin.release]:
         if not kept.is_file():
-            yield from _build(origin, archive, kept, lock_timeout)
+            yield from _build(origin, kept, lock_timeout)
     # Under sudo the upload passes through /tmp; pyinfra's own name there could be guessed and taken first.
     temporary = f"/tmp/rackserve-{secrets.token_hex(16)}"  # noqa: S108 (not guessable, and checked below)
     yield StringCommand("mkdir", "-p", commands.parent(archive))
@@ -70,9 +70,11 @@ def _from_source(origin: FromSource, folder: str, lock_timeout: int) -> Generato
     yield StringCommand("rm", "-f", archive)
 
 
-def _build(origin: FromSource, archive: str, kept: Path, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+def _build(origin: FromSource, kept: Path, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
     """Build on this host and keep the result on the operator's machine."""
     work = f"{WORK}/build/{origin.release}"
+    # Not where archives are shipped to: an upload that was cut off must never pass for what was built.
+    archive = f"{work}/{kept.name}"
     missing = sorted(set(origin.build_packages) - host.get_fact(Dpkg).installed)
     if missing:
         yield commands.script("packages.sh", str(lock_timeout), *missing)
@@ -80,7 +82,6 @@ def _build(origin: FromSource, archive: str, kept: Path, lock_timeout: int) -> G
     source = f"{origin.source.package}=={origin.source.version} --hash=sha256:{origin.source.sha256}\n"
     yield commands.write_file(f"{work}/backend.txt", backend, "644")
     yield commands.write_file(f"{work}/source.txt", source, "644")
-    yield StringCommand("mkdir", "-p", commands.parent(archive))
     yield commands.script("build.sh", work, origin.source.folder, archive, str(origin.jobs or 0))
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f"{kept.name}.partial")

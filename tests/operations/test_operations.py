@@ -270,9 +270,25 @@ def test_the_first_host_builds_and_the_result_is_kept(tmp_path, source, name):
             if isinstance(command, FileDownloadCommand):
                 # What pyinfra does with it.
                 Path(command.dest).write_bytes(b"built")
-    built = ["packages.sh", "sh", "sh", "mkdir", "build.sh", "download"]
+    built = ["packages.sh", "sh", "sh", "build.sh", "download"]
     assert shape(sent) == [*built, "mkdir", "upload", "sh", "release.sh", "rm", "activate.sh"]
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+def test_an_upload_that_was_cut_off_is_never_taken_for_the_result_of_a_build(source):
+    # build.sh takes an archive that is there for its own; a shipped one may have arrived in part.
+    host = FakeHost({Releases: ReleaseState(frozenset(), ""), Dpkg: DpkgState(frozenset(), ())})
+    sent = []
+    with on(host):
+        for command in llama_server._inner(origin=source, lock_timeout=9):
+            sent.append(command)
+            if isinstance(command, FileDownloadCommand):
+                Path(command.dest).write_bytes(b"built")
+    result = script_of(sent[shape(sent).index("build.sh")])[3]
+    (uploaded,) = [command.dest for command in sent if isinstance(command, FileUploadCommand)]
+    (fetched,) = [command.src for command in sent if isinstance(command, FileDownloadCommand)]
+    assert fetched == result
+    assert uploaded != result
 
 
 def test_a_dry_run_of_a_build_holds_up_no_other_host(source):
