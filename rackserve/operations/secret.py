@@ -23,7 +23,10 @@ _GENERATE = (
 
 @operation()
 def api_key(path: str, source: str | None) -> Generator[StringCommand, None, None]:
-    """Have an API key at `path`: the content of the operator's local file `source`, or a random one made once."""
+    """Have an API key at `path`: the content of the operator's local file `source`, or a random one made once.
+
+    A made key that others could read is replaced and not only hidden again: it may have been read.
+    """
     state = host.get_fact(PathStates, paths=[path]).get(path)
     private = state is not None and (state.user, state.mode) == ("root", "600")
     if source is None:
