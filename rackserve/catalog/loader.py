@@ -11,10 +11,14 @@ from typing import Annotated, Any
 
 from pydantic import Field, StringConstraints, ValidationError
 
+from rackserve.catalog.architectures.reader import read_config
 from rackserve.domain.base import FileName, Frozen, Sha256, Url
+from rackserve.domain.engine import Engine
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.model import LanguageModel
+from rackserve.domain.stack import ENTRY_TYPES as STACK_ENTRY_TYPES
+from rackserve.domain.stack import StackFacts, StackPolicy
 
 
 class DistributionPackage(Frozen):
@@ -74,8 +78,14 @@ class Catalog(Frozen):
 
     gpus: Mapping[str, Gpu] = Field(default_factory=dict)
     models: Mapping[str, LanguageModel] = Field(default_factory=dict)
+    engines: Mapping[str, Engine] = Field(default_factory=dict)
     llamacpp: LlamaCppFacts
     hub: Hub
+    stacks: StackFacts = StackFacts()
+
+    def __repr__(self) -> str:
+        """Short: it holds hundreds of entries."""
+        return f"Catalog({len(self.gpus)} gpus, models {', '.join(self.models)[:80]})"
 
 
 def load_catalog(extra: Iterable[str] = ()) -> Catalog:
@@ -88,7 +98,7 @@ def load_catalog(extra: Iterable[str] = ()) -> Catalog:
 
 @functools.cache
 def _load(extra: tuple[str, ...]) -> Catalog:
-    merged: dict[str, Any] = {"gpus": {}, "models": {}}
+    merged: dict[str, Any] = {section: {} for section in _ENTRY_TYPES}
     problems: list[Problem] = []
     for resource in sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name):
         if resource.name.endswith(".toml"):
@@ -102,7 +112,8 @@ def _load(extra: tuple[str, ...]) -> Catalog:
         problems.extend(_merge(merged, str(path), text))
     if problems:
         raise InputError(problems)
-    return Catalog.model_validate(merged)
+    stacks = {section: merged.pop(section) for section in StackFacts.model_fields if section in merged}
+    return Catalog.model_validate({**merged, "stacks": stacks})
 
 
 def _files(extra: tuple[str, ...], problems: list[Problem]) -> list[Path]:
@@ -122,8 +133,13 @@ def _files(extra: tuple[str, ...], problems: list[Problem]) -> list[Path]:
     return files
 
 
-_ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {"gpus": (Gpu, "tag"), "models": (LanguageModel, "name")}
-_SECTION_TYPES: Mapping[str, type[Frozen]] = {"llamacpp": LlamaCppFacts, "hub": Hub}
+_ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {
+    "gpus": (Gpu, "tag"),
+    "models": (LanguageModel, "name"),
+    "engines": (Engine, "id"),
+    **STACK_ENTRY_TYPES,
+}
+_SECTION_TYPES: Mapping[str, type[Frozen]] = {"llamacpp": LlamaCppFacts, "hub": Hub, "stack_policy": StackPolicy}
 
 
 def _merge(merged: dict[str, Any], where: str, text: str) -> Iterable[Problem]:
@@ -157,9 +173,19 @@ def _merge_entry(merged: dict[str, Any], where: str, section: str, name: str, en
     else:
         candidate = {name_key: name, **entry}
         problems = list(_problems(kind, candidate, where, (section, name)))
+        if section == "models" and not problems:
+            problems = _config_problems(candidate["config"], f"{where}: models.{name}.config")
         if not problems:
             merged[section][name] = candidate
         yield from problems
+
+
+def _config_problems(config: Mapping[str, Any], where: str) -> list[Problem]:
+    try:
+        read_config(config, where)
+    except InputError as error:
+        return list(error.problems)
+    return []
 
 
 def _problems(kind: type[Frozen], value: object, where: str, prefix: tuple[str, ...]) -> Iterable[Problem]:

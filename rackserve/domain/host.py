@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from rackserve.domain.base import AbsolutePath, Frozen, Sha256, Tag, Url
 from rackserve.domain.service import Service
@@ -30,7 +30,11 @@ class Host(Frozen):
     """A host as the inventory describes it.
 
     memory_mib: RAM that the host has, in MiB. Required for the tag `cpu`, whose services live in RAM.
-    memory_ceiling: the share of that memory all services together may use.
+    memory_ceiling: the share of that memory, or of each GPU's, that all services together may use.
+    gpu_count: GPUs of this tag in the host.
+    os, kernel: what the host runs, as in "ubuntu-24.04" and "6.8.0"; needed to check the driver and runtime stack.
+    driver_branch, kernel_module, allow_eol, secure_boot: what the stack has to keep to; left out, the catalogue's
+    policy.
     gpu_simulated: the tag is pretended: planned for as a GPU's memory, served on the CPU, PCI bus not compared.
     apt_lock_timeout: seconds to wait for another package manager to finish.
     """
@@ -38,6 +42,13 @@ class Host(Frozen):
     name: str
     gpu_tag: Tag
     gpu_simulated: bool = False
+    gpu_count: int = Field(default=1, ge=1, le=64)
+    os: Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z0-9.]{1,20}$")] | None = None
+    kernel: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){0,3}([.-][A-Za-z0-9.-]+)?$")] | None = None
+    driver_branch: Annotated[str, StringConstraints(pattern=r"^[0-9]{3}$")] | None = None
+    kernel_module: Literal["open", "proprietary"] | None = None
+    allow_eol: bool = False
+    secure_boot: bool | None = None
     memory_mib: int | None = Field(default=None, ge=64)
     memory_ceiling: float = Field(default=0.85, gt=0, le=0.95)
     services: tuple[Service, ...] = ()

@@ -1,10 +1,10 @@
-"""A language model: where its files are, what proves them, and the numbers that decide its memory."""
+"""A language model: where its files are, what proves them, and the facts that decide its memory."""
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from rackserve.domain.base import FileName, Frozen, Sha256
 
@@ -21,30 +21,37 @@ class GgufFile(Frozen):
     sha256: Sha256
 
 
-class Architecture(Frozen):
-    """What of a transformer decides the size of its KV cache; one KV rate for every layer."""
+class Checkpoint(Frozen):
+    """A repository that holds the model's weights in one number format, as planning.quantize calls it."""
 
-    name: Literal["llama", "qwen2", "qwen3"]
-    layers: int = Field(gt=0)
-    kv_heads: int = Field(gt=0)
-    key_length: int = Field(gt=0)
-    value_length: int = Field(gt=0)
-    embedding_length: int = Field(gt=0)
-    vocab_size: int = Field(gt=0)
-    context_length: int = Field(gt=0)
+    quantization: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,20}$")]
+    repo: Repo
 
 
 class LanguageModel(Frozen):
-    """A model of the catalogue. `gguf` lists its quantizations, the preferred one first."""
+    """A model of the catalogue.
+
+    config: the keys of its config.json that decide its memory, under their own names.
+    gguf: files for llama.cpp in `repo` at `revision`, the preferred one first. checkpoints: repositories for the other
+    runtimes; the unquantized one has quantization `none`.
+    """
 
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9._-]{0,60}$")]
     repo: Repo
-    revision: Revision
-    architecture: Architecture
-    gguf: tuple[GgufFile, ...] = Field(min_length=1)
+    revision: Revision | None = None
+    config: dict[str, Any]
+    gguf: tuple[GgufFile, ...] = ()
+    checkpoints: tuple[Checkpoint, ...] = ()
     license: str
     source: str
     date: str
+
+    @model_validator(mode="after")
+    def _pinned(self) -> Self:
+        if self.gguf and self.revision is None:
+            msg = "revision is needed where gguf lists files: they are pinned by it"
+            raise ValueError(msg)
+        return self
 
     @property
     def folder(self) -> str:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import ipaddress
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, StringConstraints
 
 from rackserve.domain.base import Frozen, ServiceName
+
+# Two requests at once are what a small host without a GPU can serve at a readable speed.
+DEFAULT_SLOTS = 2
 
 
 def _ipv4(value: str) -> str:
@@ -22,23 +25,48 @@ def _network(value: str) -> str:
     return str(ipaddress.ip_network(value))
 
 
+RuntimeName = Literal["vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "lmstudio"]
+# One GPU of a host by its number in PCI order; a service names several to share them with others.
+GpuIndex = Annotated[int, Field(ge=0, le=63)]
+
+
 class Service(Frozen):
     """What to serve, for how many, and to whom.
 
     Token counts are tokens of prompt plus completion. Left out, `max_model_len` becomes 80 % of the model's nominal
-    context, or what fits, and `port` the next free one from 8001. `avg_tokens` is a lower limit for max_model_len.
+    context, or what fits, and `port` the next free one from 8001. `avg_tokens` is the length of an average request.
+    runtime: None is vLLM where the host's GPU and the model allow it, else llama.cpp.
+    gpus: a number of GPUs of its own, or a list of GPU numbers, which other services may name too.
+    gpu_share: the part of each of its GPUs that the service may use, where it shares them; left out, equal parts.
+    shared_prompts: whether its requests begin alike (a long system prompt, documents asked about again).
     """
 
     name: ServiceName
     model: str
-    runtime: Literal["llama.cpp"] = "llama.cpp"
+    runtime: RuntimeName | None = None
+    runtime_version: Annotated[str, StringConstraints(pattern=r"^[0-9a-z.]{1,20}$")] | None = None
     quantization: str | None = None
-    kv_cache_dtype: Literal["f16", "q8_0", "q4_0"] = "f16"
+    kv_cache_dtype: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,20}$")] | None = None
     max_model_len: int | None = Field(default=None, ge=256)
-    concurrency: int = Field(default=2, ge=1, le=256)
+    concurrency: int | None = Field(default=None, ge=1, le=4096)
     avg_tokens: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1, le=1024)
+    gpus: Annotated[int, Field(ge=1, le=64)] | Annotated[tuple[GpuIndex, ...], Field(min_length=1, max_length=64)] = 1
+    gpu_share: float | None = Field(default=None, gt=0, le=0.95)
+    tensor_parallel: int | None = Field(default=None, ge=1, le=64)
+    pipeline_parallel: int | None = Field(default=None, ge=1, le=64)
+    shared_prompts: bool | None = None
     listen: Annotated[str, AfterValidator(_ipv4)] = "127.0.0.1"
     allow_from: tuple[Annotated[str, AfterValidator(_network)], ...] = ()
     port: int | None = Field(default=None, ge=1024, le=65535)
     api_key_file: str | None = None
+
+    @property
+    def slots(self) -> int:
+        """Requests at once of a runtime with fixed slots (llama.cpp)."""
+        return self.concurrency or DEFAULT_SLOTS
+
+    @property
+    def llamacpp_kv(self) -> str:
+        """llama.cpp's name for the KV cache's type."""
+        return self.kv_cache_dtype or "f16"

@@ -1,0 +1,1 @@
+"""Readers of Hugging Face config.json files: one function per kind of model, none of which guesses."""
