@@ -45,7 +45,7 @@ def _plan_all(hosts: list[PyinfraHost]) -> dict[str, HostPlan]:
         plans = plan_fleet((candidate.name, candidate.data.dict()) for candidate in hosts)
     except InputError as error:
         raise _stop(error.problems) from error
-    problems = [problem for plan in plans for problem in plan.errors]
+    problems = [problem for plan in plans for problem in (*plan.errors, *plan.not_installable)]
     if problems:
         raise _stop(problems)
     return {plan.host.name: plan for plan in plans}

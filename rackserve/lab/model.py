@@ -13,7 +13,7 @@ from typing import Any
 from rackserve.catalog.gguf_header import read_gguf
 from rackserve.catalog.loader import load_catalog
 from rackserve.lab.state import write_atomically
-from rackserve.lab.tiny_model import write_tiny_gguf
+from rackserve.lab.tiny_model import FEED_FORWARD, write_tiny_gguf
 
 REAL = "smollm2-135m-instruct"
 TINY = "tiny-random"
@@ -33,15 +33,16 @@ license = "none: random weights"
 source = "written by rackserve on this machine"
 date = "2026-11-23"
 
-[models.{name}.architecture]
-name = "llama"
-layers = {facts.layers}
-kv_heads = {kv_heads}
-key_length = {facts.key_length}
-value_length = {facts.value_length}
-embedding_length = {facts.embedding_length}
+[models.{name}.config]
+model_type = "llama"
+num_hidden_layers = {facts.layers}
+hidden_size = {facts.embedding_length}
+num_attention_heads = {facts.heads}
+num_key_value_heads = {kv_heads}
+head_dim = {facts.key_length}
+intermediate_size = {feed_forward}
 vocab_size = {facts.vocab_size}
-context_length = {facts.context_length}
+max_position_embeddings = {facts.context_length}
 
 [[models.{name}.gguf]]
 quantization = "Q8_0"
@@ -97,6 +98,7 @@ def _write_tiny(folder: Path, depot: Path) -> Path:
         file=_TINY_FILE,
         facts=facts,
         kv_heads=facts.kv_heads[0],
+        feed_forward=FEED_FORWARD,
         size=len(content),
         sha256=hashlib.sha256(content).hexdigest(),
     )

@@ -11,6 +11,10 @@ from rackserve.domain.host import Host
 from rackserve.domain.model import GgufFile, LanguageModel
 from rackserve.domain.service import Service
 from rackserve.planning.memory import Footprint
+from rackserve.planning.sized import Sizing
+from rackserve.planning.stack import Stack
+
+LLAMACPP = "llama.cpp"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,10 +69,10 @@ class ServicePlan:
         return {
             "name": self.name,
             "model": self.model.name,
-            "runtime": self.service.runtime,
+            "runtime": LLAMACPP,
             "fits": True,
             "quantization": self.gguf.quantization,
-            "kv_cache_dtype": self.service.kv_cache_dtype,
+            "kv_cache_dtype": self.service.llamacpp_kv,
             "max_model_len": self.max_model_len,
             "max_concurrency": self.slots,
             "kv_cache_tokens": self.context_size,
@@ -89,14 +93,75 @@ class ServicePlan:
 
 
 @dataclass(frozen=True, slots=True)
+class GpuServicePlan:
+    """One service on GPUs, decided. `gpus` are their numbers in PCI order."""
+
+    service: Service
+    model: LanguageModel
+    sizing: Sizing
+    gpus: tuple[int, ...]
+    port: int
+
+    @property
+    def name(self) -> str:
+        """The service's name, also the systemd instance."""
+        return self.service.name
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Those of the sizing, and of what the service is exposed to."""
+        return (*self.sizing.warnings, *exposure(self.service))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The object of `plan --json` for one service, without argv."""
+        return {
+            "name": self.name,
+            **self.sizing.as_dict(),
+            "gpus": list(self.gpus),
+            "listen": self.service.listen,
+            "port": self.port,
+            "warnings": list(self.warnings),
+        }
+
+
+def exposure(service: Service) -> tuple[str, ...]:
+    """What an operator should know of where a service listens."""
+    if service.listen == "127.0.0.1":
+        return ()
+    warnings = [f"listens on {service.listen} without TLS: the API key crosses the network in clear"]
+    if not service.allow_from:
+        warnings.append(f"listens on {service.listen}, but allow_from is empty: only the host itself may connect")
+    return tuple(warnings)
+
+
+@dataclass(frozen=True, slots=True)
 class HostPlan:
-    """Everything decided for one host. With `errors`, `services` holds those that do fit, and nothing is installed."""
+    """Everything decided for one host. With `errors`, only what does fit is listed, and nothing is installed.
+
+    services: those in the host's RAM, which this version installs. gpu_services: those on GPUs. capacity_mib: RAM
+    for the former. stack: None where it could not be solved, or no runtime is planned.
+    """
 
     host: Host
     gpu: Gpu
     capacity_mib: int
     services: tuple[ServicePlan, ...]
     errors: tuple[Problem, ...]
+    gpu_services: tuple[GpuServicePlan, ...] = ()
+    stack: Stack | None = None
+
+    @property
+    def not_installable(self) -> tuple[Problem, ...]:
+        """Why this version cannot put the plan onto the host, though it fits."""
+        return tuple(
+            Problem(
+                f"is planned for {self.gpu.name}, but this version of rackserve installs services on cpu hosts only",
+                host=self.host.name,
+                service=service.name,
+                hint="`rackserve plan` shows what it would be",
+            )
+            for service in self.gpu_services
+        )
 
     @property
     def used_mib(self) -> int:

@@ -1,21 +1,24 @@
-"""Decide every service of a host against the host's memory, or refuse with numbers and with what would fit."""
+"""llama.cpp in a host's own memory: fixed slots, one file of weights, every service against the same RAM.
+
+Every service is decided against what is left, or refused with numbers and with what would fit.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 from rackserve.catalog.loader import Catalog
-from rackserve.domain.errors import InputError, Problem
-from rackserve.domain.gpu import Gpu
-from rackserve.domain.host import Host
+from rackserve.catalog.shapes import shape_of
+from rackserve.domain.errors import Problem
 from rackserve.domain.model import GgufFile, LanguageModel
 from rackserve.domain.policy import KV_HEADROOM, USABLE_SHARE
 from rackserve.domain.service import Service
+from rackserve.domain.shape import Shape
 from rackserve.planning.memory import Footprint, footprint, kv_bytes_per_token
-from rackserve.planning.plans import HostPlan, ServicePlan
+from rackserve.planning.plans import HostPlan, ServicePlan, exposure
 
-FIRST_PORT = 8001
 # llama.cpp rounds a slot's context up to 256 cells; planning in the same step keeps the plan and the server equal.
 CONTEXT_STEP = 256
 
@@ -30,11 +33,12 @@ class _Choice:
     service: Service
     model: LanguageModel
     gguf: GgufFile
+    shape: Shape
 
     @property
     def nominal(self) -> int:
         """Tokens that the model was made for."""
-        return self.model.architecture.context_length
+        return self.shape.context_length
 
     @property
     def shortest(self) -> int:
@@ -53,11 +57,11 @@ class _Choice:
     def footprint(self, max_model_len: int) -> Footprint:
         """MiB at this length."""
         return footprint(
-            self.model.architecture,
-            self.gguf,
-            kv_cache_dtype=self.service.kv_cache_dtype,
+            self.shape,
+            self.gguf.size_bytes,
+            kv_cache_dtype=self.service.llamacpp_kv,
             context_per_slot=max_model_len,
-            slots=self.service.concurrency,
+            slots=self.service.slots,
         )
 
     def need(self, max_model_len: int) -> int:
@@ -78,57 +82,10 @@ class _Choice:
         return low * CONTEXT_STEP if low * CONTEXT_STEP >= least else 0
 
 
-def plan_hosts(hosts: tuple[Host, ...], catalog: Catalog) -> tuple[HostPlan, ...]:
-    """Plan each host on its own. Raises InputError for names that the catalogue does not know, all at once."""
-    problems = [problem for host in hosts for problem in _unknown_names(host, catalog)]
-    if problems:
-        raise InputError(problems)
-    return tuple(_plan_host(host, catalog) for host in hosts)
-
-
-def _unknown_names(host: Host, catalog: Catalog) -> list[Problem]:
-    problems = []
-    if host.gpu_tag not in catalog.gpus:
-        known = ", ".join(sorted(catalog.gpus))
-        problems.append(
-            Problem(f"{host.gpu_tag} is not in the catalogue", host=host.name, key="gpu_tag", hint=f"known: {known}")
-        )
-    for service in host.services:
-        model = catalog.models.get(service.model)
-        if model is None:
-            hint = f"known: {', '.join(sorted(catalog.models))}"
-            message = f"{service.model} is not in the catalogue"
-            problems.append(Problem(message, host=host.name, service=service.name, key="model", hint=hint))
-            continue
-        offered = [gguf.quantization for gguf in model.gguf]
-        if service.quantization is not None and service.quantization not in offered:
-            message = f"{model.name} has no {service.quantization}"
-            hint = f"it has {', '.join(offered)}"
-            problems.append(Problem(message, host=host.name, service=service.name, key="quantization", hint=hint))
-    return problems
-
-
-def _plan_host(host: Host, catalog: Catalog) -> HostPlan:
-    gpu = catalog.gpus[host.gpu_tag]
-    capacity = _capacity_mib(host, gpu)
-    empty = HostPlan(host, gpu, capacity, (), ())
-    if gpu.vendor != "none" and not host.gpu_simulated and host.services:
-        message = f"{gpu.name}: this version of rackserve serves on cpu hosts only"
-        problem = Problem(message, host=host.name, key="gpu_tag", hint="or set gpu_simulated = True for a dry run")
-        return HostPlan(host, gpu, capacity, (), (problem,))
-    return _plan_services(empty, catalog)
-
-
-def _capacity_mib(host: Host, gpu: Gpu) -> int:
-    """Memory the services may be planned into: RAM of a cpu host, else the card's, and never more than the RAM."""
-    sizes = [size for size in (gpu.vram_mib or None, host.memory_mib) if size is not None]
-    return min(sizes, default=0)
-
-
-def _plan_services(empty: HostPlan, catalog: Catalog) -> HostPlan:
+def plan_slots(empty: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> HostPlan:
+    """The plan of a host whose services all live in its RAM. `ports`: by service."""
     host = empty.host
     choices = [_choice(service, catalog.models[service.model]) for service in host.services]
-    ports = _ports(host)
     lengths, left = _lengths(choices, empty.budget_mib)
     planned, errors = [], []
     for choice in choices:
@@ -166,14 +123,8 @@ def _lengths(choices: list[_Choice], budget_mib: int) -> tuple[dict[str, int], i
 
 def _choice(service: Service, model: LanguageModel) -> _Choice:
     wanted = service.quantization or model.gguf[0].quantization
-    return _Choice(service, model, next(gguf for gguf in model.gguf if gguf.quantization == wanted))
-
-
-def _ports(host: Host) -> dict[str, int]:
-    """Ports by service name: the stated ones, and the next free ones from FIRST_PORT for the rest."""
-    ports = {service.name: service.port for service in host.services if service.port is not None}
-    free = (port for port in range(FIRST_PORT, 65536) if port not in set(ports.values()))
-    return {**ports, **{service.name: next(free) for service in host.services if service.port is None}}
+    gguf = next(gguf for gguf in model.gguf if gguf.quantization == wanted)
+    return _Choice(service, model, gguf, shape_of(model))
 
 
 def _service_plan(empty: HostPlan, catalog: Catalog, choice: _Choice, length: int, port: int) -> ServicePlan:
@@ -184,9 +135,9 @@ def _service_plan(empty: HostPlan, catalog: Catalog, choice: _Choice, length: in
         model=model,
         gguf=choice.gguf,
         max_model_len=length,
-        slots=choice.service.concurrency,
+        slots=choice.service.slots,
         footprint=choice.footprint(length),
-        kv_bytes_per_token=kv_bytes_per_token(model.architecture, choice.service.kv_cache_dtype),
+        kv_bytes_per_token=kv_bytes_per_token(choice.shape, choice.service.llamacpp_kv),
         port=port,
         model_url=f"{hub.rstrip('/')}/{model.repo}/resolve/{model.revision}/{choice.gguf.file}",
         model_path=f"{host.models_dir}/{model.folder}/{choice.gguf.file}",
@@ -207,12 +158,12 @@ def _reasons(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
         why = f"{KV_HEADROOM} x avg_tokens {service.avg_tokens}"
     else:
         why = f"the longest that fits; {USABLE_SHARE:.0%} of the nominal {nominal} does not"
-    slots = service.concurrency
+    slots = service.slots
     return (
         f"quantization {choice.gguf.quantization}: {quantization}",
         f"max_model_len {length} tokens of prompt plus completion: {why}",
         f"{slots} slots: one for each concurrent request, {length} tokens of KV cache each",
-        _memory_reason(need, f"{length} x {slots} tokens, {service.kv_cache_dtype}"),
+        _memory_reason(need, f"{length} x {slots} tokens, {service.llamacpp_kv}"),
         f"budget {empty.budget_mib} MiB: {empty.host.memory_ceiling:.0%} of {empty.capacity_mib} MiB",
     )
 
@@ -230,12 +181,7 @@ def _warnings(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
     if length > choice.nominal * USABLE_SHARE:
         share = f"{USABLE_SHARE:.0%} of the nominal {choice.nominal}"
         warnings.append(f"max_model_len {length} is over {share}: quality may drop")
-    if choice.service.listen != "127.0.0.1":
-        warnings.append(f"listens on {choice.service.listen} without TLS: the API key crosses the network in clear")
-        if not choice.service.allow_from:
-            warnings.append(
-                f"listens on {choice.service.listen}, but allow_from is empty: only the host itself may connect"
-            )
+    warnings.extend(exposure(choice.service))
     if empty.host.gpu_simulated:
         warnings.append(f"gpu_tag {empty.host.gpu_tag} is simulated: served on the CPU")
     return tuple(warnings)
@@ -244,7 +190,7 @@ def _warnings(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
 def _refusal(empty: HostPlan, choice: _Choice, left_mib: int) -> Problem:
     """Why a service is refused, by how much, and what would fit instead."""
     where = {"host": empty.host.name, "service": choice.service.name}
-    length, slots = choice.shortest, choice.service.concurrency
+    length, slots = choice.shortest, choice.service.slots
     if length > choice.nominal:
         key = "avg_tokens" if choice.service.max_model_len is None else "max_model_len"
         least = f"{length} tokens are needed, " if key == "avg_tokens" else f"{length} is asked for, "
@@ -266,13 +212,13 @@ def _alternatives(choice: _Choice, left_mib: int) -> str:
     if shorter:
         options.append(f"max_model_len {shorter}")
     changes = [("kv_cache_dtype", "q8_0"), ("kv_cache_dtype", "q4_0"), ("concurrency", 1)]
-    others = [_Choice(service.model_copy(update={key: value}), choice.model, choice.gguf) for key, value in changes]
+    others = [replace(choice, service=service.model_copy(update={key: value})) for key, value in changes]
     for (key, value), other in zip(changes, others, strict=True):
         if other.service != service and other.need(other.shortest) <= left_mib:
             options.append(f"{key} {value}")
     options.extend(
         f"quantization {gguf.quantization}"
         for gguf in choice.model.gguf
-        if gguf != choice.gguf and _Choice(service, choice.model, gguf).need(choice.shortest) <= left_mib
+        if gguf != choice.gguf and replace(choice, gguf=gguf).need(choice.shortest) <= left_mib
     )
     return f"would fit: {'; '.join(options)}" if options else "nothing smaller of this model fits here"

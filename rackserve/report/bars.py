@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from rich.text import Text
 
+from rackserve.planning.budget import GIB
 from rackserve.planning.plans import HostPlan
+from rackserve.planning.sized import Sizing
 
 _WIDTH = 60
 _PARTS = (("weights", "█", "blue"), ("KV cache", "▓", "green"), ("other", "▒", "magenta"))
@@ -17,16 +19,52 @@ def memory_bar(plan: HostPlan) -> Text:
         sum(service.footprint.kv_cache_mib for service in plan.services),
         sum(service.footprint.compute_mib + service.footprint.process_mib for service in plan.services),
     )
-    bar = Text("  [")
-    drawn = 0
-    ceiling = round(_WIDTH * plan.host.memory_ceiling)
-    for size, (_, character, style) in zip(sizes, _PARTS, strict=True):
-        # A part that is there is seen, however small.
-        width = max(1, round(size / plan.capacity_mib * _WIDTH)) if size and plan.capacity_mib else 0
-        bar.append(character * width, style=style)
-        drawn += width
-    rest = "".join("|" if column == ceiling else "·" for column in range(drawn, _WIDTH))
-    bar.append(f"{rest}]")
+    bar = Text("  ")
+    bar.append_text(_drawn(sizes, plan.capacity_mib, plan.host.memory_ceiling))
     legend = ", ".join(f"{name} {size}" for size, (name, _, _) in zip(sizes, _PARTS, strict=True))
     bar.append(f" {plan.used_mib} of {plan.budget_mib} MiB budget ({legend})")
+    return bar
+
+
+def gpu_bar(sizing: Sizing, label: str = "") -> Text:
+    """One line for each GPU of an instance, all alike: the tightest stage's memory, with the ceiling marked."""
+    stage = sizing.stage
+    other = stage.activation + stage.overhead + stage.graphs
+    sizes = (sizing.weights_bytes, sizing.kv_cache_bytes, other)
+    bar = Text(f"  {label}")
+    bar.append_text(_drawn(sizes, stage.total, sizing.request.ceiling))
+    parts = ", ".join(f"{name} {size / GIB:.1f}" for size, (name, _, _) in zip(sizes, _PARTS, strict=True))
+    bar.append(f" {sum(sizes) / GIB:.1f} of {stage.total / GIB:.1f} GiB ({parts})")
+    return bar
+
+
+def card_bar(plan: HostPlan, number: int) -> Text:
+    """One GPU of a host: what all services on it take together, with the host's ceiling marked."""
+    sharing = [service.sizing for service in plan.gpu_services if number in service.gpus]
+    total = max((sizing.stage.total for sizing in sharing), default=plan.gpu.usable_mib * 1024**2)
+    sizes = (
+        sum(sizing.weights_bytes for sizing in sharing),
+        sum(sizing.kv_cache_bytes for sizing in sharing),
+        sum(sizing.stage.activation + sizing.stage.overhead + sizing.stage.graphs for sizing in sharing),
+    )
+    bar = Text(f"  GPU {number:<2}")
+    bar.append_text(_drawn(sizes, total, plan.host.memory_ceiling))
+    names = ", ".join(service.name for service in plan.gpu_services if number in service.gpus) or "free"
+    bar.append(f" {sum(sizes) / GIB:.1f} of {total / GIB:.1f} GiB: {names}")
+    return bar
+
+
+def _drawn(sizes: tuple[float, ...], capacity: float, ceiling: float) -> Text:
+    """The parts to scale; what is over the capacity is cut off at its end."""
+    bar = Text("[")
+    drawn = 0
+    mark = round(_WIDTH * ceiling)
+    for size, (_, character, style) in zip(sizes, _PARTS, strict=True):
+        # A part that is there is seen, however small.
+        width = max(1, round(size / capacity * _WIDTH)) if size and capacity else 0
+        width = min(width, _WIDTH - drawn)
+        bar.append(character * width, style=style)
+        drawn += width
+    bar.append("".join("|" if column == mark else "·" for column in range(drawn, _WIDTH)))
+    bar.append("]")
     return bar

@@ -140,7 +140,7 @@ def argv(plan: ServicePlan) -> tuple[str, ...]:
         *("--host", service.listen, "--port", str(plan.port)),
         *("--ctx-size", str(plan.context_size), "--parallel", str(plan.slots), "--no-kv-unified"),
         *("--ubatch-size", str(UBATCH_TOKENS)),
-        *("--cache-type-k", service.kv_cache_dtype, "--cache-type-v", service.kv_cache_dtype),
+        *("--cache-type-k", service.llamacpp_kv, "--cache-type-v", service.llamacpp_kv),
         # Off: the server would shrink context behind the plan's back.
         *("--fit", "off"),
         # 8 GiB of RAM by default, which no memory limit of ours would know of.

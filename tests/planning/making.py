@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from rackserve.catalog.architectures.reader import read_config
 from rackserve.catalog.loader import Catalog, load_catalog
 from rackserve.domain.errors import Problem
 from rackserve.domain.host import Host
-from rackserve.domain.model import Architecture, GgufFile, LanguageModel
+from rackserve.domain.model import GgufFile, LanguageModel
+from rackserve.domain.shape import Shape
 from rackserve.planning.fit import plan_hosts
 from rackserve.planning.plans import HostPlan, ServicePlan
 from rackserve.settings import load_hosts
@@ -15,7 +17,8 @@ from rackserve.settings import load_hosts
 SMALL = "smollm2-135m-instruct"
 
 
-def architecture(**changes: Any) -> Architecture:
+def architecture(**changes: Any) -> dict[str, Any]:
+    """Facts of a small model, under the names of a config.json."""
     numbers = {
         "layers": 4,
         "kv_heads": 2,
@@ -24,20 +27,35 @@ def architecture(**changes: Any) -> Architecture:
         "embedding_length": 256,
         "vocab_size": 1000,
         "context_length": 8192,
+    } | changes
+    return {
+        "model_type": "llama",
+        "num_hidden_layers": numbers["layers"],
+        "hidden_size": numbers["embedding_length"],
+        "num_attention_heads": numbers["kv_heads"],
+        "num_key_value_heads": numbers["kv_heads"],
+        "head_dim": numbers["key_length"],
+        "v_head_dim": numbers["value_length"],
+        "intermediate_size": 3 * numbers["embedding_length"],
+        "vocab_size": numbers["vocab_size"],
+        "max_position_embeddings": numbers["context_length"],
     }
-    return Architecture.model_validate({"name": "llama"} | numbers | changes)
+
+
+def shape(**changes: Any) -> Shape:
+    return read_config(architecture(**changes), "test")
 
 
 def gguf(quantization: str, size_bytes: int) -> GgufFile:
     return GgufFile(quantization=quantization, file=f"{quantization}.gguf", size_bytes=size_bytes, sha256="0" * 64)
 
 
-def model(name: str, shape: Architecture, *files: GgufFile) -> LanguageModel:
+def model(name: str, config: dict[str, Any], *files: GgufFile) -> LanguageModel:
     return LanguageModel(
         name=name,
         repo=f"test/{name}",
         revision="0" * 40,
-        architecture=shape,
+        config=config,
         gguf=files,
         license="MIT",
         source="test",

@@ -34,7 +34,7 @@ def test_max_model_len_is_80_percent_of_the_nominal_context_where_memory_allows(
 
 
 def test_max_model_len_is_what_fits_where_memory_does_not_allow_more():
-    # Budget 340: weights 101, process 64, compute 101 at 256 tokens; a slot pair costs 11.25 MiB per 256 tokens.
+    # Budget 340: weights 101, process 64, compute 16 at 256 tokens; a slot pair costs 11.25 MiB per 256 tokens.
     chosen = planned(400)
     assert chosen.max_model_len < 6400
     assert chosen.max_model_len % 256 == 0
@@ -130,9 +130,9 @@ def test_more_memory_does_not_turn_a_plan_of_two_open_services_into_a_refusal():
 
 def test_a_refusal_tells_need_budget_and_what_is_missing():
     problem = refused(400, max_model_len=4096)
-    # Budget 85 % of 400; weights 101 + 8192 cells 180 + compute 109 + process 64 = 454.
+    # Budget 85 % of 400; weights 101 + 8192 cells 180 + compute 20 + process 64 = 365.
     assert (problem.host, problem.service) == ("h1", "a")
-    for number in ("454 MiB", "340 MiB", "85% of 400 MiB", "114 MiB short", "4096 tokens x 2 slots"):
+    for number in ("365 MiB", "340 MiB", "85% of 400 MiB", "25 MiB short", "4096 tokens x 2 slots"):
         assert number in problem.message
     assert "would fit" in problem.hint
 
@@ -214,10 +214,12 @@ def test_unknown_names_of_all_hosts_are_told_at_once_with_what_is_known():
     assert "Q4_K_M" in told["h3", "b", "quantization"]
 
 
-def test_a_gpu_host_is_refused_until_it_can_be_served_and_planned_when_simulated():
-    data = {"gpu_tag": "h100-pcie", "services": [{"name": "a", "model": SMALL}]}
-    (refusal,) = plan_hosts(load_hosts([("h1", data)]), load_catalog())
-    assert [(problem.host, problem.key) for problem in refusal.errors] == [("h1", "gpu_tag")]
+def test_a_gpu_host_is_planned_on_its_gpu_or_in_memory_when_simulated():
+    data = {"gpu_tag": "h100-pcie", "services": [{"name": "a", "model": SMALL, "runtime": "llama.cpp"}]}
+    (real,) = plan_hosts(load_hosts([("h1", data)]), load_catalog())
+    assert not real.errors
+    assert [(service.name, service.gpus) for service in real.gpu_services] == [("a", (0,))]
+    assert [problem.service for problem in real.not_installable] == ["a"]
     (simulated,) = plan_hosts(load_hosts([("h1", data | {"gpu_simulated": True})]), load_catalog())
     assert not simulated.errors
     assert simulated.capacity_mib == 81559

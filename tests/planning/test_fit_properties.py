@@ -10,6 +10,7 @@ from hypothesis import assume, event, given, settings
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import Catalog
+from rackserve.catalog.shapes import shape_of
 from rackserve.domain.model import LanguageModel
 from rackserve.planning.plans import HostPlan
 from tests.planning.making import architecture, catalog_of, cpu_host, gguf, model, plan
@@ -87,7 +88,7 @@ def test_what_is_planned_holds_what_was_asked_for(catalog, memory, wanted):
         assert service.slots >= asked.concurrency
         assert service.max_model_len % 256 == 0
         if asked.max_model_len is None:
-            assert service.max_model_len <= service.model.architecture.context_length * 0.8
+            assert service.max_model_len <= shape_of(service.model).context_length * 0.8
         else:
             assert 0 <= service.max_model_len - asked.max_model_len < 256
 

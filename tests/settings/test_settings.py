@@ -49,11 +49,8 @@ def test_flat_inventory_keys_become_nested_settings():
 def test_what_is_left_out_has_the_documented_defaults():
     host = load_one()
     assert (host.models_dir, host.llamacpp.install, host.memory_ceiling) == ("/srv/models", "auto", 0.85)
-    assert (host.services[0].listen, host.services[0].concurrency, host.services[0].kv_cache_dtype) == (
-        "127.0.0.1",
-        2,
-        "f16",
-    )
+    service = host.services[0]
+    assert (service.listen, service.slots, service.llamacpp_kv, service.gpus) == ("127.0.0.1", 2, "f16", 1)
 
 
 def test_a_host_without_services_is_a_host():
@@ -172,10 +169,11 @@ def test_an_archive_is_refused_without_its_other_half(key):
         ("listen", "::1"),
         ("port", 22),
         ("port", 65536),
-        ("kv_cache_dtype", "f32"),
-        ("runtime", "vllm"),
+        ("kv_cache_dtype", "f 32"),
+        ("runtime", "tgi"),
+        ("gpu_share", 1.5),
         ("max_model_len", 255),
-        ("concurrency", 257),
+        ("concurrency", 4097),
         ("threads", 0),
     ],
 )

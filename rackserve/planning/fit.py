@@ -1,0 +1,129 @@
+"""Plan every host of an inventory: which services it can carry, with which numbers, or why not."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rackserve.catalog.loader import Catalog
+from rackserve.domain.errors import InputError, Problem
+from rackserve.domain.gpu import Gpu
+from rackserve.domain.host import Host
+from rackserve.domain.service import Service
+from rackserve.planning.gpu_fit import plan_gpus
+from rackserve.planning.plans import LLAMACPP, HostPlan
+from rackserve.planning.runtime_choice import chosen_runtime
+from rackserve.planning.slots import plan_slots
+from rackserve.planning.stack import Stack, StackRequest, solve
+
+FIRST_PORT = 8001
+# LLAMA_MAX_SEQ of llama.cpp (llama-cparams.h).
+MOST_SLOTS = 256
+
+
+def plan_hosts(hosts: tuple[Host, ...], catalog: Catalog) -> tuple[HostPlan, ...]:
+    """Plan each host on its own. Raises InputError for names that the catalogue does not know, all at once."""
+    problems = [problem for host in hosts for problem in _unknown_names(host, catalog)]
+    if problems:
+        raise InputError(problems)
+    return tuple(_plan_host(host, catalog) for host in hosts)
+
+
+def in_memory(host: Host, gpu: Gpu) -> bool:
+    """Whether a host's services live in its RAM: no GPU, or one that is only pretended."""
+    return gpu.vendor == "none" or host.gpu_simulated
+
+
+def _unknown_names(host: Host, catalog: Catalog) -> list[Problem]:
+    gpu = catalog.gpus.get(host.gpu_tag)
+    if gpu is None:
+        known = ", ".join(sorted(catalog.gpus))
+        message = f"{host.gpu_tag} is not in the catalogue"
+        return [Problem(message, host=host.name, key="gpu_tag", hint=f"known: {known}"), *_models(host, catalog)]
+    problems = _models(host, catalog)
+    if gpu.vendor == "apple" and host.memory_mib is None and host.services:
+        problems.append(Problem("is needed: Apple's GPUs use the host's memory", host=host.name, key="memory_mib"))
+    if not problems and in_memory(host, gpu):
+        problems = [problem for service in host.services for problem in _file_problems(host, service, catalog)]
+    return problems
+
+
+def _models(host: Host, catalog: Catalog) -> list[Problem]:
+    known = ", ".join(sorted(catalog.models))
+    return [
+        Problem(
+            f"{service.model} is not in the catalogue",
+            host=host.name,
+            service=service.name,
+            key="model",
+            hint=f"known: {known}",
+        )
+        for service in host.services
+        if service.model not in catalog.models
+    ]
+
+
+def _file_problems(host: Host, service: Service, catalog: Catalog) -> list[Problem]:
+    """What a service that lives in RAM asks for and llama.cpp cannot have."""
+    where = {"host": host.name, "service": service.name}
+    model = catalog.models[service.model]
+    if service.runtime not in {None, LLAMACPP}:
+        return [Problem(f"{service.runtime} needs a GPU", key="runtime", hint="llama.cpp serves from RAM", **where)]
+    if not model.gguf:
+        return [Problem(f"{model.name} has no GGUF file in the catalogue, which llama.cpp needs", key="model", **where)]
+    offered = [gguf.quantization for gguf in model.gguf]
+    if service.quantization is not None and service.quantization not in offered:
+        message, hint = f"{model.name} has no {service.quantization}", f"it has {', '.join(offered)}"
+        return [Problem(message, key="quantization", hint=hint, **where)]
+    if service.llamacpp_kv not in {"f16", "q8_0", "q4_0"}:
+        message = f"{service.llamacpp_kv} is not known to llama.cpp"
+        return [Problem(message, key="kv_cache_dtype", hint="known: f16, q8_0, q4_0", **where)]
+    if service.slots > MOST_SLOTS:
+        return [Problem(f"{service.slots}: llama-server has at most {MOST_SLOTS} slots", key="concurrency", **where)]
+    return []
+
+
+def _plan_host(host: Host, catalog: Catalog) -> HostPlan:
+    gpu = catalog.gpus[host.gpu_tag]
+    ports = _ports(host)
+    empty = HostPlan(host, gpu, _capacity_mib(host, gpu), (), ())
+    if in_memory(host, gpu):
+        return plan_slots(empty, catalog, ports)
+    solved = solve(_stack_request(host, gpu, catalog), catalog)
+    if not isinstance(solved, Stack):
+        return replace(empty, errors=solved)
+    services, errors = plan_gpus(host, gpu, solved, catalog, ports)
+    return replace(empty, stack=solved, gpu_services=services, errors=errors)
+
+
+def _stack_request(host: Host, gpu: Gpu, catalog: Catalog) -> StackRequest:
+    """What the host's stack has to carry. Two services of one runtime are one entry; a stated version goes first."""
+    asked = {
+        (chosen_runtime(service, gpu, catalog.models[service.model]), service.runtime_version)
+        for service in host.services
+    }
+    stated = {runtime for runtime, version in asked if version is not None}
+    runtimes = sorted((runtime, version) for runtime, version in asked if version is not None or runtime not in stated)
+    return StackRequest(
+        host=host.name,
+        gpus=(gpu,) * host.gpu_count,
+        os=host.os,
+        kernel=host.kernel,
+        runtimes=tuple(runtimes),
+        driver_branch=host.driver_branch,
+        kernel_module=host.kernel_module,
+        allow_eol=host.allow_eol,
+        secure_boot=host.secure_boot,
+    )
+
+
+def _capacity_mib(host: Host, gpu: Gpu) -> int:
+    """Memory for services in RAM: that of a cpu host, else what the pretended card has; never more than the RAM."""
+    sizes = [size for size in (gpu.vram_mib or None, host.memory_mib) if size is not None]
+    return min(sizes, default=0)
+
+
+def _ports(host: Host) -> dict[str, int]:
+    """Ports by service name: the stated ones, and the next free ones from FIRST_PORT for the rest."""
+    ports = {service.name: service.port for service in host.services if service.port is not None}
+    free = (port for port in range(FIRST_PORT, 65536) if port not in set(ports.values()))
+    return {**ports, **{service.name: next(free) for service in host.services if service.port is None}}

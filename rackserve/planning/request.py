@@ -1,0 +1,52 @@
+"""What is to be sized: one instance of a model on a group of equal GPUs, with everything the operator decided."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from rackserve.domain.engine import Engine
+from rackserve.domain.gpu import Gpu
+from rackserve.domain.shape import Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """None or empty: rackserve decides.
+
+    total_mib: memory of one GPU as the runtime sees it. gpus: cards of the group, of which each replica takes
+    tensor_parallel x pipeline_parallel. quantization: a label of planning.quantize, empty for the checkpoint's own.
+    offered: formats that checkpoints of this model are published in, where the choice is ours.
+    files: GGUF files by quantization, with their bytes.
+    host_mib: RAM of the host, where layers may be offloaded to it.
+    max_model_len, avg_tokens: tokens of prompt plus completion. concurrency: requests at the peak.
+    utilization: the engine's own memory flag, in its own meaning. ceiling: share of the GPU's memory that this
+    instance may use. shared_prompts: whether requests begin alike, None if nobody said.
+    """
+
+    model: str
+    shape: Shape
+    gpu: Gpu
+    total_mib: int
+    runtime: str
+    version: str
+    engine: Engine | None = None
+    gpus: int = 1
+    quantization: str = ""
+    offered: tuple[str, ...] = ()
+    files: tuple[tuple[str, int], ...] = ()
+    kv_cache_dtype: str = "auto"
+    max_model_len: int | None = None
+    concurrency: int | None = None
+    avg_tokens: int | None = None
+    utilization: float | None = None
+    tensor_parallel: int | None = None
+    pipeline_parallel: int | None = None
+    batched_tokens: int | None = None
+    ceiling: float = 0.85
+    host_mib: int | None = None
+    shared_prompts: bool | None = None
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of one GPU as the runtime sees them."""
+        return self.total_mib * 1024**2
