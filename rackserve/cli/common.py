@@ -40,9 +40,11 @@ def print_json(value: Any) -> None:
     click.echo(json.dumps(value, indent=2))
 
 
-def print_problems(plans: list[HostPlan]) -> bool:
-    """Print every refusal; whether there was one."""
+def print_problems(plans: list[HostPlan], *, to_install: bool = True) -> bool:
+    """Print every refusal; whether there was one. `to_install`: also of what fits but cannot be installed."""
     problems = [problem for plan in plans for problem in plan.errors]
+    if to_install:
+        problems += [problem for plan in plans for problem in plan.not_installable]
     for problem in problems:
         console.print(f"[red]no[/red]  {escape(str(problem))}", soft_wrap=True)
     return bool(problems)

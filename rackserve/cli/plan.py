@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import click
 from rich.markup import escape
 
 from rackserve.cli.common import console, inventory_arguments, planned, print_json, print_problems
 from rackserve.domain.errors import InputError
-from rackserve.planning.plans import HostPlan
+from rackserve.planning.plans import LLAMACPP, GpuServicePlan, HostPlan
+from rackserve.planning.stack import Stack
 from rackserve.rendering import unit_digest
-from rackserve.report.bars import memory_bar
+from rackserve.report.bars import card_bar, memory_bar
 from rackserve.runtimes import llamacpp
+from rackserve.runtimes.commands import argv, endpoint_of
 
 
 @click.command()
@@ -28,18 +32,21 @@ def plan(inventory: str, limit: tuple[str, ...], as_json: bool) -> None:
     else:
         for host_plan in plans:
             _show(host_plan)
-    refused = print_problems(plans)
+    refused = print_problems(plans, to_install=False)
     raise click.exceptions.Exit(1 if refused else 0)
 
 
 def _host_object(host_plan: HostPlan) -> dict[str, object]:
     services = [
-        {**service.as_dict(), "argv": list(llamacpp.argv(service)), "digest": unit_digest(service)}
-        for service in host_plan.services
+        *(
+            {**service.as_dict(), "argv": list(llamacpp.argv(service)), "digest": unit_digest(service)}
+            for service in host_plan.services
+        ),
+        *({**service.as_dict(), "argv": list(gpu_argv(service))} for service in host_plan.gpu_services),
     ]
     return {
         "name": host_plan.host.name,
-        "stack": {"gpu_tag": host_plan.gpu.tag, "simulated": host_plan.host.gpu_simulated, "runtime": "llama.cpp"},
+        "stack": stack_object(host_plan),
         "memory_mib": host_plan.capacity_mib,
         "budget_mib": host_plan.budget_mib,
         "services": services,
@@ -47,12 +54,60 @@ def _host_object(host_plan: HostPlan) -> dict[str, object]:
     }
 
 
+def stack_object(host_plan: HostPlan) -> dict[str, object]:
+    """The `stack` of a host for --json: driver, CUDA or ROCm and runtimes, with reasons and warnings."""
+    common = {
+        "gpu_tag": host_plan.gpu.tag,
+        "gpu_count": host_plan.host.gpu_count,
+        "simulated": host_plan.host.gpu_simulated,
+    }
+    stack = host_plan.stack
+    if stack is None:
+        return {**common, "runtime": LLAMACPP} if host_plan.services else common
+    return {**common, **dataclasses.asdict(stack)}
+
+
+def gpu_argv(service: GpuServicePlan) -> tuple[str, ...]:
+    """The command line of a service on GPUs."""
+    endpoint = endpoint_of(service.sizing, service.name, service.model, service.service.listen, service.port)
+    return argv(service.sizing, endpoint)
+
+
 def _show(host_plan: HostPlan) -> None:
-    console.print(f"[bold]{escape(host_plan.host.name)}[/bold]  {host_plan.gpu.tag} ({host_plan.gpu.name})")
-    console.print(memory_bar(host_plan), soft_wrap=True)
+    count = f"{host_plan.host.gpu_count} x " if host_plan.host.gpu_count > 1 else ""
+    console.print(f"[bold]{escape(host_plan.host.name)}[/bold]  {count}{host_plan.gpu.tag} ({host_plan.gpu.name})")
+    if host_plan.stack is not None:
+        console.print(f"  {escape(_stack_line(host_plan.stack))}", soft_wrap=True)
+        for warning in host_plan.stack.warnings:
+            console.print(f"  [yellow]warning[/yellow] {escape(warning)}", soft_wrap=True)
+    else:
+        console.print(memory_bar(host_plan), soft_wrap=True)
     for service in host_plan.services:
         console.print(f"  [bold]{service.name}[/bold]  {service.model.name} at {service.probe_url}/v1", soft_wrap=True)
-        for reason in service.reasons:
-            console.print(f"      {escape(reason)}", soft_wrap=True)
-        for warning in service.warnings:
-            console.print(f"      [yellow]warning[/yellow] {escape(warning)}", soft_wrap=True)
+        _show_why(service.reasons, service.warnings)
+    for number in range(host_plan.host.gpu_count if host_plan.gpu_services else 0):
+        console.print(card_bar(host_plan, number), soft_wrap=True)
+    for planned_service in host_plan.gpu_services:
+        cards = ", ".join(str(number) for number in planned_service.gpus)
+        sizing = planned_service.sizing
+        runtime = f"{sizing.request.runtime} {sizing.request.version}"
+        title = f"{sizing.request.model} on GPU {cards} with {runtime}, port {planned_service.port}"
+        console.print(f"  [bold]{planned_service.name}[/bold]  {escape(title)}", soft_wrap=True)
+        _show_why(sizing.all_reasons(), planned_service.warnings)
+
+
+def _show_why(reasons: tuple[str, ...], warnings: tuple[str, ...]) -> None:
+    for reason in reasons:
+        console.print(f"      {escape(reason)}", soft_wrap=True)
+    for warning in warnings:
+        console.print(f"      [yellow]warning[/yellow] {escape(warning)}", soft_wrap=True)
+
+
+def _stack_line(stack: Stack) -> str:
+    parts = [stack.os or "os not stated"]
+    if stack.driver_branch:
+        flavour = f", {stack.kernel_module} modules" if stack.kernel_module else ""
+        parts.append(f"driver {stack.driver_version or stack.driver_branch}{flavour}")
+    parts.extend(f"{name} {version}" for name, version in (("CUDA", stack.cuda), ("ROCm", stack.rocm)) if version)
+    parts.extend(f"{name} {runtime.version} ({runtime.install})" for name, runtime in stack.runtimes.items())
+    return "; ".join(parts)
