@@ -33,7 +33,8 @@ class Engine(Frozen):
         engine looks.
     graph_mib, graph_layer_mib: CUDA graphs, in all and per layer, captured for all batch sizes up to 512.
     graphs_counted: the engine takes graphs out of its share of memory; older ones put them on top.
-    steps_in_flight: steps whose tokens a sliding window cannot yet forget.
+    steps_ahead: steps scheduled before the running ones end, whose tokens a sliding window cannot yet forget (vLLM's
+        asynchronous scheduling: one more than there are pipeline stages).
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+$")]
@@ -47,7 +48,7 @@ class Engine(Frozen):
     graph_mib: float = Field(ge=0)
     graph_layer_mib: float = Field(ge=0)
     graphs_counted: bool
-    steps_in_flight: int = Field(ge=1)
+    steps_ahead: int = Field(ge=0)
     tiers: tuple[BatchTier, ...] = Field(min_length=1)
     source: str
     date: str

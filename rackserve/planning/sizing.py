@@ -146,7 +146,7 @@ def _engine(request: Request, engine: Engine, choice: quantize.Quantization, def
         return share
     states = _states(request, parallel, seqs)
     stages = tuple(replace(part, kv=_kv_bytes(request, engine, part, share) - states) for part in parts)
-    in_flight = steps.batched_tokens * (engine.steps_in_flight if parallel.pipeline == 1 else parallel.pipeline)
+    in_flight = steps.batched_tokens * (parallel.pipeline + engine.steps_ahead)
     return _Engine(request, choice, parallel, steps, held, stages, layouts, share, in_flight)
 
 
