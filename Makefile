@@ -10,21 +10,28 @@ LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca
 TEST_PACKAGES := shellcheck podman runc slirp4netns
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils fdisk
 
-.PHONY: demo test test-quick test-vagrant lint setup packages requirements clean
+.PHONY: demo test test-quick test-vagrant accuracy lint setup packages requirements clean
 
 demo: setup
 	@$(BIN)/rackserve lab demo $(if $(KEEP),--keep)
 
-test: setup lint
+test: setup lint build/model-configs
 	@tools/packages.sh $(TEST_PACKAGES)
 	$(BIN)/pytest -m "not vagrant and not gpu"
 
 test-quick: setup lint
-	$(BIN)/pytest -m "not lab and not build and not vagrant and not gpu"
+	$(BIN)/pytest -m "not lab and not build and not accuracy and not vagrant and not gpu"
 
 test-vagrant: setup
 	@tools/packages.sh $(VAGRANT_PACKAGES)
 	$(BIN)/pytest -m vagrant
+
+# Write the tables of docs/accuracy.md anew: the planner against engines' own numbers and against other estimators.
+accuracy: setup build/model-configs
+	$(BIN)/python -m bench.accuracy.report --configs build/model-configs
+
+build/model-configs: requirements/accuracy.txt
+	@PYTHON=$(BIN)/python tools/model_configs.sh
 
 lint: setup
 	$(BIN)/ruff check .

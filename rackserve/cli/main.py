@@ -8,10 +8,13 @@ import click
 
 from rackserve import __version__
 from rackserve.cli.box import box, depot
+from rackserve.cli.cost import cost
 from rackserve.cli.lab import lab
 from rackserve.cli.plan import plan
 from rackserve.cli.render import render
+from rackserve.cli.size import size
 from rackserve.cli.verify import verify
+from rackserve.cli.where import where
 from rackserve.domain.errors import InputError, RackserveError
 
 _INTERRUPTED = 130
@@ -25,10 +28,13 @@ def cli() -> None:
 
 lab.add_command(box)
 lab.add_command(depot)
+cli.add_command(cost)
 cli.add_command(lab)
 cli.add_command(plan)
 cli.add_command(render)
+cli.add_command(size)
 cli.add_command(verify)
+cli.add_command(where)
 
 
 def main() -> None:

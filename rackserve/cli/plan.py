@@ -12,7 +12,7 @@ from rackserve.domain.errors import InputError
 from rackserve.planning.plans import LLAMACPP, GpuServicePlan, HostPlan
 from rackserve.planning.stack import Stack
 from rackserve.rendering import unit_digest
-from rackserve.report.bars import card_bar, memory_bar
+from rackserve.report.bars import card_bars, memory_bar
 from rackserve.runtimes import llamacpp
 from rackserve.runtimes.commands import argv, endpoint_of
 
@@ -85,8 +85,8 @@ def _show(host_plan: HostPlan) -> None:
     for service in host_plan.services:
         console.print(f"  [bold]{service.name}[/bold]  {service.model.name} at {service.probe_url}/v1", soft_wrap=True)
         _show_why(service.reasons, service.warnings)
-    for number in range(host_plan.host.gpu_count if host_plan.gpu_services else 0):
-        console.print(card_bar(host_plan, number), soft_wrap=True)
+    for bar in card_bars(host_plan):
+        console.print(bar, soft_wrap=True)
     for planned_service in host_plan.gpu_services:
         cards = ", ".join(str(number) for number in planned_service.gpus)
         sizing = planned_service.sizing

@@ -17,7 +17,7 @@ from rackserve.planning.alternatives import alternatives
 from rackserve.planning.engine_facts import engine_for
 from rackserve.planning.fit import FIRST_PORT
 from rackserve.planning.gpu_fit import gpu_mib
-from rackserve.planning.instance import size_instance
+from rackserve.planning.instance import GGUF_RUNTIMES, size_instance
 from rackserve.planning.request import Request
 from rackserve.planning.runtime_choice import default_runtime
 from rackserve.planning.sized import Sizing
@@ -118,8 +118,15 @@ def _gpu(catalog: Catalog, tag: str, options: dict[str, Any]) -> Gpu:
     if gpu is None:
         hint = f"known: {', '.join(sorted(catalog.gpus))}"
         raise InputError([Problem(f"{tag} is not in the catalogue", key="--gpu", hint=hint)])
+    problems = []
     if not gpu.vram_mib and options["memory_mib"] is None:
-        raise InputError([Problem(f"is needed: {gpu.name} serves from the host's memory", key="--memory-mib")])
+        problems.append(Problem(f"is needed: {gpu.name} serves from the host's memory", key="--memory-mib"))
+    if not gpu.vram_mib and options["gpus"] > 1:
+        problems.append(Problem(f"{options['gpus']}: {gpu.name} has one memory, that of the host", key="--gpus"))
+    if gpu.vendor == "none" and options["runtime"] not in {None, *GGUF_RUNTIMES}:
+        problems.append(Problem(f"{options['runtime']} needs a GPU", key="--runtime"))
+    if problems:
+        raise InputError(problems)
     return gpu
 
 
@@ -134,7 +141,7 @@ def _refuse(reason: str, *, as_json: bool) -> None:
 def _endpoint(sized: Sizing, source: ModelSource) -> Endpoint:
     if source.listed is not None:
         return endpoint_of(sized, source.name, source.listed, "127.0.0.1", FIRST_PORT)
-    return Endpoint(source.name, source.reference, converted=sized.weight_format == "fp8", port=FIRST_PORT)
+    return Endpoint(source.name, source.reference, port=FIRST_PORT)
 
 
 def _show(sized: Sizing, source: ModelSource, *, as_json: bool) -> None:

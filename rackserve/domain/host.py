@@ -44,7 +44,7 @@ class Host(Frozen):
     gpu_simulated: bool = False
     gpu_count: int = Field(default=1, ge=1, le=64)
     os: Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z0-9.]{1,20}$")] | None = None
-    kernel: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){0,3}([.-][A-Za-z0-9.-]+)?$")] | None = None
+    kernel: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){0,3}([.+-][A-Za-z0-9._+~-]+)?$")] | None = None
     driver_branch: Annotated[str, StringConstraints(pattern=r"^[0-9]{3}$")] | None = None
     kernel_module: Literal["open", "proprietary"] | None = None
     allow_eol: bool = False

@@ -75,12 +75,14 @@ class AttentionCache:
 class LatentCache:
     """The compressed latent of one MLA layer, and the keys of a sparse-attention indexer. Repeated on every GPU.
 
-    length: elements per token (kv_lora_rank + qk_rope_head_dim). indexer: bytes per token of the indexer's own cache.
+    length: elements per token (kv_lora_rank + qk_rope_head_dim). indexer: bytes per token of the indexer's own cache, 0
+    where the layer has none. sparse: the layer attends to what an indexer chose, its own or that of a layer before.
     """
 
     length: int
     rope: int = 0
     indexer: int = 0
+    sparse: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +90,7 @@ class StateCache:
     """The state that a linear-attention or Mamba layer keeps per request, whatever its length.
 
     conv: elements of the convolution's state (its split dimension first), ssm: of the recurrent state.
-    Both are divided by tensor parallelism.
+    Both are divided by tensor parallelism. kind: the recurrence (gdn, kda, mamba2).
     """
 
     conv: int

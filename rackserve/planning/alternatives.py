@@ -18,6 +18,7 @@ _MOST_GPUS = 16
 # Windows shorter than this serve nobody; offering them would be no help.
 _SHORTEST_USEFUL = 1024
 _OTHER_MODELS = 3
+_UNSTATED = 65
 _KV_TYPES = {"fp8": ("auto", "bf16"), "q8_0": ("auto", "f16"), "q4_0": ("auto", "f16", "q8_0")}
 
 
@@ -50,8 +51,8 @@ def _shorter(request: Request) -> Iterator[Alternative]:
 
 
 def _fewer(request: Request) -> Iterator[Alternative]:
-    """The most concurrent requests that fit, by halving the interval."""
-    low, high = 0, request.concurrency or 1
+    """The most concurrent requests that fit, by halving the interval; from 64 down where nobody said how many."""
+    low, high = 0, request.concurrency or _UNSTATED
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if _fits(replace(request, concurrency=middle)) else (low, middle)

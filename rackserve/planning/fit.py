@@ -10,14 +10,13 @@ from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
 from rackserve.domain.service import Service
 from rackserve.planning.gpu_fit import plan_gpus
+from rackserve.planning.memory import MOST_SLOTS
 from rackserve.planning.plans import LLAMACPP, HostPlan
 from rackserve.planning.runtime_choice import chosen_runtime
 from rackserve.planning.slots import plan_slots
 from rackserve.planning.stack import Stack, StackRequest, solve
 
 FIRST_PORT = 8001
-# LLAMA_MAX_SEQ of llama.cpp (llama-cparams.h).
-MOST_SLOTS = 256
 
 
 def plan_hosts(hosts: tuple[Host, ...], catalog: Catalog) -> tuple[HostPlan, ...]:

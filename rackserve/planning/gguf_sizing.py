@@ -19,6 +19,7 @@ from rackserve.planning.memory import (
     CELL_STEP,
     KV_BYTES_PER_ELEMENT,
     MIB,
+    MOST_SLOTS,
     PROCESS_MIB,
     UBATCH_TOKENS,
     compute_bytes,
@@ -112,6 +113,8 @@ def size_gguf(request: Request) -> Sizing | str:
         return f"max_model_len {request.max_model_len} is asked for, {request.model} was made for {nominal}"
     if any(isinstance(cache, CompressedCache) or cache_has_indexer(cache) for cache in request.shape.caches):
         return f"{request.runtime} has no attention of the kind that {request.shape.architecture} needs"
+    if (request.concurrency or 1) > MOST_SLOTS:
+        return f"concurrency {request.concurrency}: {request.runtime} has at most {MOST_SLOTS} slots"
     kv = {"auto": "f16"}.get(request.kv_cache_dtype, request.kv_cache_dtype)
     if kv not in KV_BYTES_PER_ELEMENT:
         return f"kv_cache_dtype {kv} is not known to {request.runtime}; known: auto, {', '.join(KV_BYTES_PER_ELEMENT)}"
@@ -162,7 +165,8 @@ def _size(instance: _Instance) -> Sizing:
     needed = instance.gpu_bytes(length, instance.layers)
     host = 0 if request.gpu.vendor in _NO_GPU else instance.host_bytes(length, layers)
     missing = max(0, needed - instance.allowed)
-    offloaded = missing > 0 and layers > 0 and request.host_mib is not None and host <= instance.host_allowed()
+    has_host = request.gpu.vendor not in _NO_GPU and request.host_mib is not None
+    offloaded = missing > 0 and layers > 0 and has_host and host <= instance.host_allowed()
     return _sizing(instance, length, why, layers=layers, host=host, missing=0 if offloaded else missing)
 
 
@@ -247,11 +251,14 @@ def _layers_reason(instance: _Instance, layers: int, host: int) -> str:
 
 
 def _warnings(instance: _Instance, layers: int, missing: int) -> tuple[str, ...]:
-    if instance.request.gpu.vendor in _NO_GPU or layers >= instance.layers:
-        return ()
-    if missing:
-        needed = instance.host_bytes(instance.request.max_model_len or _USEFUL_TOKENS, layers) / GIB
-        return (
-            f"with memory_mib stated, {layers} layers could run on the GPU and {needed:.1f} GiB in the host's memory",
-        )
-    return (f"{instance.layers - layers} layers run on the CPU: expect a fraction of the GPU's speed",)
+    request, warnings = instance.request, []
+    if not request.files:
+        warnings.append("no GGUF file is listed for this model: the size of its weights is an estimate")
+    if request.gpu.vendor not in _NO_GPU and layers < instance.layers:
+        if missing:
+            needed = instance.host_bytes(request.max_model_len or _USEFUL_TOKENS, layers) / GIB
+            split = f"{layers} layers could run on the GPU and {needed:.1f} GiB in the host's memory"
+            warnings.append(f"with memory_mib stated, {split}")
+        else:
+            warnings.append(f"{instance.layers - layers} layers run on the CPU: expect a fraction of the GPU's speed")
+    return tuple(warnings)

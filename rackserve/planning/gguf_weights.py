@@ -37,31 +37,32 @@ MIXES: Mapping[str, Mix] = MappingProxyType(
         "Q5_K_M": Mix(5.70, 6.5, 5.5, 6.5625),
         "Q6_K": Mix(6.575, 8.5, 6.5625, 6.5625),
         "Q8_0": Mix(8.51, 8.51, 8.5, 8.5),
-        "MXFP4": Mix(4.25, 4.25, 8.5, 8.5),
+        "MXFP4": Mix(8.51, 8.51, 8.5, 8.5),
         "F16": Mix(16.0, 16.0, 16.0, 16.0),
         "BF16": Mix(16.0, 16.0, 16.0, 16.0),
     }
 )
 _BLOCK = 256
+# Of experts that the checkpoint has in MXFP4; what is beside them becomes Q8_0.
+_MXFP4_BITS = 4.25
 
 
 @dataclass(frozen=True, slots=True)
 class GgufWeights:
-    """Bytes: of all repeating layers, of the embedding (which stays in the host's memory) and of the output matrix."""
+    """Bytes: of all repeating layers, of the embedding (which stays in the host's memory) and of the output matrix.
+
+    tied: the output is the embedding, which the GPU then holds a copy of.
+    """
 
     layers: int
     embedding: int
     output: int
+    tied: bool
 
     @property
     def file(self) -> int:
         """Bytes of the file; a tied output is not in it twice."""
         return self.layers + self.embedding + (0 if self.tied else self.output)
-
-    @property
-    def tied(self) -> bool:
-        """Whether the output is the embedding, which the GPU then holds a copy of."""
-        return self.output == self.embedding
 
     def on_gpus(self, layers: int, of: int) -> int:
         """Bytes on the GPUs with this many of the layers there, the output matrix included."""
@@ -79,8 +80,8 @@ def gguf_weights(shape: Shape, quantization: str, size_bytes: int | None) -> Ggu
     embedding = math.ceil(shape.embedding.elements * bits / 8)
     output = embedding if tied else math.ceil(shape.embedding.elements * known.output / 8)
     if size_bytes is not None:
-        return GgufWeights(max(0, size_bytes - embedding - (0 if tied else output)), embedding, output)
-    return GgufWeights(_layer_bytes(shape, known), embedding, output)
+        return GgufWeights(max(0, size_bytes - embedding - (0 if tied else output)), embedding, output, tied)
+    return GgufWeights(_layer_bytes(shape, known), embedding, output, tied)
 
 
 @functools.lru_cache(maxsize=1024)
@@ -93,5 +94,5 @@ def _matrix_bits(matrix: Matrix, mix: Mix) -> float:
     if not matrix.linear:
         return matrix.elements * 32.0
     if matrix.stored == "mxfp4":
-        return matrix.elements * MIXES["MXFP4"].linear
+        return matrix.elements * _MXFP4_BITS
     return matrix.elements * (mix.odd if matrix.columns % _BLOCK else mix.linear)

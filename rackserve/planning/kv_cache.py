@@ -6,7 +6,9 @@ code.
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -15,27 +17,28 @@ from rackserve.domain.shape import AttentionCache, Cache, CompressedCache, Laten
 # Tokens of one block, vLLM's default on GPUs, and of the MLA kernels (FlashMLA).
 BLOCK_TOKENS = 16
 MLA_BLOCK_TOKENS = 64
-# With prefix caching a recurrent layer keeps the running state and the last one at a block's end.
+# With prefix caching a recurrent layer keeps the running state and the last one at a block's end, and Mamba 2 one
+# more for a checkpoint while prompts are read (mamba_mixer2.py).
 STATES_PER_REQUEST = 2
+CHECKPOINTED_STATES = 3
+# Blocks of latents beside recurrent layers come in steps of the MLA kernels' own blocks.
+_LATENT_STEP = 128
 # vLLM pads a group to the largest kind of layer where kinds differ less than this in number.
 _SIMILAR = 1.5
-# Not compared with the engine: no kernels of these models run on the machines where bench/accuracy does.
-_PACKING = 1.05
 
 
 @dataclass(frozen=True, slots=True)
 class Spec:
     """What one layer keeps per block.
 
-    kind: full, sliding, chunked, latent or state. reach: tokens of the window or chunk. page: bytes of one block.
-    units: of the pool's blocks that one of these takes.
+    kind: full, sliding, chunked, latent or state. page: bytes of one block. reach: tokens of the window or chunk, or
+    states that one request keeps.
     """
 
     kind: str
     block: int
     page: int
     reach: int = 0
-    units: int = 1
 
     def blocks(self, max_model_len: int, in_flight: int) -> int:
         """Blocks that one request of full length holds at most; `in_flight` tokens are computed but not settled."""
@@ -44,7 +47,7 @@ class Spec:
         if self.kind == "chunked":
             return math.ceil(min(self.reach + in_flight, max_model_len) / self.block)
         if self.kind == "state":
-            return STATES_PER_REQUEST
+            return self.reach
         return math.ceil(max_model_len / self.block)
 
 
@@ -65,7 +68,7 @@ class KvLayout:
 
     def blocks_per_request(self, max_model_len: int, in_flight: int) -> int:
         """Blocks that a request of full length draws over all groups."""
-        return sum(group.units * group.blocks(max_model_len, in_flight) for group in self.groups)
+        return sum(group.blocks(max_model_len, in_flight) for group in self.groups)
 
     def max_concurrency(self, available_bytes: int, max_model_len: int, in_flight: int) -> float:
         """Requests of full length that the pool holds at once."""
@@ -86,22 +89,119 @@ class KvLayout:
         return sum(spec.page / spec.block * count for spec, count in self.layers if spec.kind in {"full", "latent"})
 
 
-def layout(
-    caches: Iterable[Cache], tensor_parallel: int, item_bytes: float, state_bytes: int = 2, block: int = BLOCK_TOKENS
-) -> KvLayout:
-    """The layout of these layers' caches on one GPU. `item_bytes`: of one element of the KV cache."""
-    held = list(caches)
-    specs = [spec for cache in held for spec in cache_specs(cache, tensor_parallel, item_bytes, state_bytes, block)]
-    if not specs:
-        return KvLayout((), 0, ())
-    if any(isinstance(cache, CompressedCache) for cache in held):
-        return _packed(specs)
-    kinds = _counted(_state_pages(specs))
-    if len({(spec.kind, spec.reach) for spec, _ in kinds}) == 1:
-        # One kind of layer: one group, whose pages may differ in size.
-        return KvLayout((kinds[0][0],), sum(spec.page * count for spec, count in kinds), tuple(kinds))
-    kinds = _equal_pages(kinds)
-    return _grouped(kinds)
+def layout(caches: Iterable[Cache], tensor_parallel: int, item_bytes: float, state_bytes: int = 2) -> KvLayout:
+    """The layout on one GPU of a model that is not split into stages."""
+    held = [(cache,) for cache in caches]
+    return stage_layouts(held, (len(held),), tensor_parallel, item_bytes, state_bytes)[0]
+
+
+def stage_layouts(
+    layers: Sequence[Sequence[Cache]],
+    counts: Sequence[int],
+    tensor_parallel: int,
+    item_bytes: float,
+    state_bytes: int = 2,
+) -> tuple[KvLayout, ...]:
+    """The layout on one GPU of each pipeline stage; `counts` are the layers of each, in order.
+
+    Layers are grouped over the whole model, and every stage has its part of each group. `item_bytes`: of one element of
+    the KV cache, `state_bytes` of a convolution's.
+    """
+    bounds = list(itertools.accumulate(counts, initial=0))
+    placed = [
+        (index, spec)
+        for index, caches in enumerate(layers)
+        for cache in caches
+        for spec in cache_specs(cache, tensor_parallel, item_bytes, state_bytes, BLOCK_TOKENS)
+    ]
+    if any(isinstance(cache, CompressedCache) for caches in layers for cache in caches):
+        groups = _packed_groups(placed)
+    else:
+        groups = _groups(_state_pages(placed))
+    return tuple(_stage(groups, first, end) for first, end in itertools.pairwise(bounds))
+
+
+# A group: what its block tables are sized by, and its layers with their pages.
+_Group = tuple[Spec, list[tuple[int, Spec]]]
+
+
+def _stage(groups: Sequence[_Group], first: int, end: int) -> KvLayout:
+    """One stage's part of all groups; a block of the pool holds a page of each layer of the widest one."""
+    parts = [[spec for index, spec in members if first <= index < end] for _, members in groups]
+    block_bytes = max((sum(spec.page for spec in part) for part in parts), default=0)
+    return KvLayout(
+        tuple(group for group, _ in groups),
+        block_bytes,
+        tuple(Counter(spec for part in parts for spec in part).items()),
+    )
+
+
+def _groups(placed: Sequence[tuple[int, Spec]]) -> list[_Group]:
+    """One group for layers of one kind, whose pages may differ; else groups of equally many layers with equal pages."""
+    if not placed:
+        return []
+    if len({(spec.kind, spec.reach) for _, spec in placed}) == 1:
+        return [(placed[0][1], list(placed))]
+    kinds: dict[Spec, list[tuple[int, Spec]]] = {}
+    for index, spec in _equal_pages(placed):
+        kinds.setdefault(spec, []).append((index, spec))
+    least, most = min(map(len, kinds.values())), max(map(len, kinds.values()))
+    size = most if most < least * _SIMILAR else least
+    groups: list[_Group] = []
+    for spec, members in kinds.items():
+        count = math.ceil(len(members) / size)
+        groups.extend((spec, members[offset::count]) for offset in range(count))
+    return groups
+
+
+def _packed_groups(placed: Sequence[tuple[int, Spec]]) -> list[_Group]:
+    """Pools of unlike pages side by side in one block (DeepSeek V4): the widest mixed pool sets the block.
+
+    Pools of one page size that are wider than it are split.
+    """
+    buckets: dict[tuple[str, int, int], list[tuple[int, Spec]]] = {}
+    for index, spec in placed:
+        buckets.setdefault((spec.kind, spec.reach, spec.block), []).append((index, spec))
+    widths = {key: sum(spec.page for _, spec in members) for key, members in buckets.items()}
+    mixed = [widths[key] for key, members in buckets.items() if len({spec.page for _, spec in members}) > 1]
+    block = max(mixed, default=max(widths.values()))
+    groups: list[_Group] = []
+    for key, members in buckets.items():
+        count = math.ceil(widths[key] / block)
+        groups.extend((members[0][1], members[offset::count]) for offset in range(count))
+    return groups
+
+
+def _state_pages(placed: Sequence[tuple[int, Spec]]) -> list[tuple[int, Spec]]:
+    """Beside recurrent layers, attention blocks grow until their page holds a state, and states are padded to it."""
+    states = [spec.page for _, spec in placed if spec.kind == "state"]
+    attention = [spec for _, spec in placed if spec.kind != "state"]
+    if not states or not attention:
+        return list(placed)
+    per_token = max(spec.page / spec.block for spec in attention)
+    step = _LATENT_STEP if any(spec.kind == "latent" for spec in attention) else BLOCK_TOKENS
+    block = math.ceil(max(states) / per_token / step) * step
+    page = math.ceil(block * per_token)
+    return [
+        (
+            index,
+            replace(
+                spec, block=block, page=page if spec.kind == "state" else math.ceil(spec.page / spec.block * block)
+            ),
+        )
+        for index, spec in placed
+    ]
+
+
+def _equal_pages(placed: Sequence[tuple[int, Spec]]) -> list[tuple[int, Spec]]:
+    """Pages of one size: layers with smaller ones get more tokens per block, or padding where that does not divide."""
+    page = max(spec.page for _, spec in placed)
+    equal = []
+    for index, spec in placed:
+        whole, rest = divmod(page, spec.page)
+        block = spec.block * whole if rest == 0 and spec.kind != "state" else spec.block
+        equal.append((index, replace(spec, block=block, page=page)))
+    return equal
 
 
 # Tokens of a page: SGLang's default is one, TensorRT-LLM's 32.
@@ -132,7 +232,8 @@ def cache_specs(
     """What one cache keeps per block on one GPU."""
     if isinstance(cache, StateCache):
         conv, ssm = cache.shard(tensor_parallel)
-        return (Spec("state", block, conv * state_bytes + ssm * cache.ssm_bytes),)
+        kept = CHECKPOINTED_STATES if cache.kind == "mamba2" else STATES_PER_REQUEST
+        return (Spec("state", block, conv * state_bytes + ssm * cache.ssm_bytes, kept),)
     if isinstance(cache, LatentCache):
         size = MLA_BLOCK_TOKENS
         pages = [Spec("latent", size, size * latent_bytes(cache, item_bytes))]
@@ -153,17 +254,10 @@ def latent_bytes(cache: LatentCache, item_bytes: float) -> int:
 
     That is vLLM's fp8_ds_mla: 512, 16 for a scale per 128 of them, and 128 bytes make 656 for DeepSeek V3.2.
     """
-    if cache.indexer and item_bytes == 1:
+    if cache.sparse and item_bytes == 1:
         compressed = cache.length - cache.rope
         return compressed + compressed // 128 * 4 + cache.rope * 2
     return math.ceil(cache.length * item_bytes)
-
-
-def _packed(specs: Sequence[Spec]) -> KvLayout:
-    """Pools of unlike pages side by side in one block (DeepSeek V4): counted in bytes, with what packing may waste."""
-    kinds = _counted(specs)
-    groups = tuple(replace(spec, units=math.ceil(spec.page * count * _PACKING)) for spec, count in kinds)
-    return KvLayout(groups, 1, tuple(kinds))
 
 
 def _reach(cache: AttentionCache) -> tuple[str, int]:
@@ -172,52 +266,3 @@ def _reach(cache: AttentionCache) -> tuple[str, int]:
     if cache.chunk:
         return "chunked", cache.chunk
     return "full", 0
-
-
-def _counted(specs: Sequence[Spec]) -> list[tuple[Spec, int]]:
-    counts: dict[Spec, int] = {}
-    for spec in specs:
-        counts[spec] = counts.get(spec, 0) + 1
-    return list(counts.items())
-
-
-def _state_pages(specs: Sequence[Spec]) -> list[Spec]:
-    """Beside recurrent layers, attention blocks grow until their page holds a state, and states are padded to it."""
-    states = [spec.page for spec in specs if spec.kind == "state"]
-    attention = [spec for spec in specs if spec.kind != "state"]
-    if not states or not attention:
-        return list(specs)
-    per_token = max(spec.page / spec.block for spec in attention)
-    block = math.ceil(max(states) / per_token / BLOCK_TOKENS) * BLOCK_TOKENS
-    page = math.ceil(block * per_token)
-    return [
-        replace(spec, block=block, page=page if spec.kind == "state" else math.ceil(spec.page / spec.block * block))
-        for spec in specs
-    ]
-
-
-def _equal_pages(kinds: Sequence[tuple[Spec, int]]) -> list[tuple[Spec, int]]:
-    """Pages of one size: layers with smaller ones get more tokens per block, or padding where that does not divide."""
-    page = max(spec.page for spec, _ in kinds)
-    equal = []
-    for spec, count in kinds:
-        whole, rest = divmod(page, spec.page)
-        block = spec.block * whole if rest == 0 and spec.kind != "state" else spec.block
-        equal.append((replace(spec, block=block, page=page), count))
-    return equal
-
-
-def _grouped(kinds: Sequence[tuple[Spec, int]]) -> KvLayout:
-    """Groups of equally many layers; the smallest kind sets the number, unless all are nearly as many."""
-    merged = _counted_again(kinds)
-    least, most = min(count for _, count in merged), max(count for _, count in merged)
-    size = most if most < least * _SIMILAR else least
-    groups = tuple(spec for spec, count in merged for _ in range(math.ceil(count / size)))
-    return KvLayout(groups, merged[0][0].page * size, tuple(merged))
-
-
-def _counted_again(kinds: Sequence[tuple[Spec, int]]) -> list[tuple[Spec, int]]:
-    counts: dict[Spec, int] = {}
-    for spec, count in kinds:
-        counts[spec] = counts.get(spec, 0) + count
-    return list(counts.items())

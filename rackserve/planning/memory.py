@@ -21,6 +21,8 @@ KV_BYTES_PER_ELEMENT = {"f16": 2.0, "q8_0": 34 / 32, "q4_0": 18 / 32}
 
 # llama-server's default physical batch (`--ubatch-size`), which the unit states.
 UBATCH_TOKENS = 512
+# LLAMA_MAX_SEQ of llama.cpp (llama-cparams.h).
+MOST_SLOTS = 256
 # A slot's context is rounded up to this many cells.
 CELL_STEP = 256
 

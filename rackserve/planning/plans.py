@@ -84,11 +84,14 @@ class ServicePlan:
             "memory_max_mib": self.footprint.limit_mib,
             "tensor_parallel": 1,
             "pipeline_parallel": 1,
+            # No GPU, whose memory could be shared out.
+            "gpu_memory_utilization": None,
             "gpus": [],
             "listen": self.service.listen,
             "port": self.port,
             "reasons": list(self.reasons),
             "warnings": list(self.warnings),
+            "alternatives": [],
         }
 
 

@@ -46,12 +46,16 @@ _MARLIN_INT4 = (7, 5)
 
 @dataclass(frozen=True, slots=True)
 class Quantization:
-    """The format of the linears (a key of FORMATS, or empty), what it is called, and why."""
+    """The format of the linears (a key of FORMATS, or empty), what it is called, and why.
+
+    converted: made from a 16-bit checkpoint while it loads, towers included, which published checkpoints leave alone.
+    """
 
     weight_format: str
     label: str
     reason: str
     warnings: tuple[str, ...] = ()
+    converted: bool = False
 
 
 def known_labels() -> tuple[str, ...]:
@@ -82,7 +86,7 @@ def as_stored(shape: Shape, gpu: Gpu) -> Quantization | str:
     return Quantization("", shape.quantization, reason, notes)
 
 
-def asked_for(name: str, shape: Shape, gpu: Gpu) -> Quantization | str:
+def asked_for(name: str, shape: Shape, gpu: Gpu, offered: tuple[str, ...], *, converts: bool) -> Quantization | str:
     """What the operator asked for, or the sentence that says why it cannot be."""
     chosen = weight_format(name)
     if chosen is None:
@@ -97,26 +101,30 @@ def asked_for(name: str, shape: Shape, gpu: Gpu) -> Quantization | str:
         return unable
     if not chosen:
         return Quantization("", "none", "quantization none: asked for")
-    how = "converted while loading" if chosen == "fp8" else f"from a checkpoint in {label(chosen)}"
-    note = _emulated(chosen, gpu)
-    return Quantization(
-        chosen, label(chosen), f"quantization {label(chosen)}: asked for, {how}", (note,) if note else ()
-    )
+    converted = chosen == "fp8" and chosen not in offered and converts
+    how = "converted while loading" if converted else f"from a checkpoint in {label(chosen)}"
+    notes = [_emulated(chosen, gpu)]
+    if offered and chosen not in offered and not converted:
+        notes.append(f"no checkpoint in {label(chosen)} is listed for this model: name one in a catalogue of your own")
+    reason = f"quantization {label(chosen)}: asked for, {how}"
+    return Quantization(chosen, label(chosen), reason, tuple(note for note in notes if note), converted)
 
 
-def candidates(gpu: Gpu, offered: tuple[str, ...]) -> list[Quantization]:
+def candidates(gpu: Gpu, offered: tuple[str, ...], *, converts: bool) -> list[Quantization]:
     """What could be served where the choice is ours, the preferred one first: the format that the silicon multiplies.
 
-    FP8 is made from a 16-bit checkpoint while it loads; every other format has to be published (`offered`).
+    A format has to be published (`offered`), but for FP8 where the runtime `converts` a 16-bit checkpoint to it.
     """
     found = []
     for native, candidate in _PREFERENCE:
         if native not in gpu.formats or cannot(candidate, gpu):
             continue
-        if candidate in offered or candidate == "fp8":
+        if candidate in offered or (candidate == "fp8" and converts):
             multiplied = native in {candidate, "fp8"}
+            converted = candidate not in offered
             why = f"{gpu.name} multiplies {native}" if multiplied else "the smallest it can unpack"
-            found.append(Quantization(candidate, label(candidate), f"quantization {label(candidate)}: {why}"))
+            reason = f"quantization {label(candidate)}: {why}{', converted while loading' if converted else ''}"
+            found.append(Quantization(candidate, label(candidate), reason, converted=converted))
     return [
         *found,
         Quantization("", "none", "quantization none: nothing smaller is published that this GPU multiplies"),
@@ -129,6 +137,9 @@ def cannot(weight_format: str, gpu: Gpu) -> str:
         return ""
     name, capability, native = label(weight_format), gpu.compute_capability, _native(weight_format)
     if native and native not in gpu.formats:
+        if native == "mxfp4" and gpu.vendor == "amd" and "fp8" in gpu.formats:
+            # gpt-oss on MI300X: vLLM's Triton kernels unpack it.
+            return ""
         if capability is not None and capability >= _MARLIN_FP8:
             return ""
         return f"{name} needs a GPU with {native}, or compute capability 8.0 to unpack it; {gpu.name} is {gpu.target}"

@@ -69,6 +69,7 @@ class Sizing:
     batch_reason: str
     reasons: tuple[str, ...]
     warnings: tuple[str, ...]
+    converted: bool = False
     alternatives: tuple[Alternative, ...] = ()
     offload: Offload | None = None
 
@@ -87,7 +88,8 @@ class Sizing:
         if self.fits:
             return ""
         requests, tokens = self.demand
-        kv = self.stage.kv / GIB
+        # Less than the engine has: planning keeps a reserve.
+        kv = (self.needed_bytes - self.missing_bytes) / GIB
         share = self.request.ceiling if self.request.utilization is None else self.request.utilization
         limit = f"of {share:.0%} of {self.stage.total / GIB:.1f} GiB"
         have = (
@@ -95,9 +97,10 @@ class Sizing:
             if kv > 0
             else f"weights and working memory are {-kv:.2f} GiB over {limit[3:]}"
         )
+        where = "" if self.request.gpu.vendor in {"none", "apple"} else " on each GPU"
         what = f"{requests} x {tokens} tokens" if requests > 1 or tokens < self.max_model_len else f"{tokens} tokens"
         return (
-            f"{what} need {self.needed_bytes / GIB:.2f} GiB of KV cache on each GPU, {have}: "
+            f"{what} need {self.needed_bytes / GIB:.2f} GiB of KV cache{where}, {have}: "
             f"{self.missing_bytes / GIB:.2f} GiB short"
         )
 

@@ -7,66 +7,26 @@ comes back as a Sizing that says by how much.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from rackserve.domain.engine import BatchTier, Engine
 from rackserve.domain.policy import KV_HEADROOM, USABLE_SHARE
-from rackserve.domain.shape import StateCache
 from rackserve.planning import budget, quantize
-from rackserve.planning.budget import Budget, Steps
-from rackserve.planning.kv_cache import KvLayout, flat_layout, layout
-from rackserve.planning.parallel import Parallel, decide
+from rackserve.planning.engine_instance import EngineInstance, build, demand
 from rackserve.planning.request import Request
 from rackserve.planning.sized import Sizing
-from rackserve.planning.weights import Weights, stage_layers, weights
 
 # Engines hand out whole blocks; a length in whole blocks wastes none.
 LENGTH_STEP = 256
+# A KV cache that holds fewer requests of full length than this is worth a word.
 _FEW = 2
-KV_BYTES = {"fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "bf16": 2.0, "bfloat16": 2.0, "fp16": 2.0, "float16": 2.0}
-
-
-@dataclass(frozen=True, slots=True)
-class _Engine:
-    """One instance with everything but its length decided."""
-
-    request: Request
-    quantization: quantize.Quantization
-    parallel: Parallel
-    steps: Steps
-    held: Weights
-    stages: tuple[Budget, ...]
-    layouts: tuple[KvLayout, ...]
-    utilization: float
-    in_flight: int
-
-    def concurrency_at(self, length: int) -> float:
-        """Requests of full length at once, on the stage that holds fewest."""
-        return min(
-            lay.max_concurrency(stage.kv, length, self.in_flight)
-            for stage, lay in zip(self.stages, self.layouts, strict=True)
-        )
-
-    def missing(self, length: int) -> int:
-        """Bytes that the tightest stage lacks for the demand at this length; 0 or less: it fits."""
-        requests, tokens = demand(self.request, length)
-        return max(
-            max(lay.bytes_for(requests, tokens, self.in_flight), lay.bytes_for(1, length, self.in_flight)) - stage.kv
-            for stage, lay in zip(self.stages, self.layouts, strict=True)
-        )
-
-
-def demand(request: Request, length: int) -> tuple[int, int]:
-    """Requests at the peak, and the tokens to provision for each: 1.2 times the average, else the full length."""
-    if request.avg_tokens is None:
-        return request.concurrency or 1, length
-    return request.concurrency or 1, min(length, math.ceil(KV_HEADROOM * request.avg_tokens))
 
 
 def size(request: Request) -> Sizing | str:
     """The sizing of this request, or why it cannot be asked for."""
     if request.quantization:
-        choice = quantize.asked_for(request.quantization, request.shape, request.gpu)
+        choice = quantize.asked_for(
+            request.quantization, request.shape, request.gpu, request.offered, converts=converts(request)
+        )
     elif request.shape.quantization or not request.offered:
         choice = quantize.as_stored(request.shape, request.gpu)
     else:
@@ -75,17 +35,24 @@ def size(request: Request) -> Sizing | str:
 
 
 def _first_that_fits(request: Request) -> Sizing | str:
-    """The preferred format that fits; if none does, the preferred one's refusal."""
-    first: Sizing | str | None = None
-    for choice in quantize.candidates(request.gpu, request.offered):
+    """The preferred format that fits; if none does, the refusal of the one that is nearest to it."""
+    refused: list[Sizing] = []
+    reason = ""
+    for choice in quantize.candidates(request.gpu, request.offered, converts=converts(request)):
         sized = _size(request, choice)
-        if isinstance(sized, Sizing) and sized.fits:
-            if isinstance(first, Sizing):
-                note = f"quantization {first.quantization} does not fit: {first.short}"
-                return replace(sized, reasons=(*sized.reasons, note))
-            return sized
-        first = sized if first is None else first
-    return first if first is not None else "no quantization is possible"
+        if isinstance(sized, str):
+            reason = sized
+        elif sized.fits:
+            notes = (f"quantization {other.quantization} does not fit: {other.short}" for other in refused[:1])
+            return replace(sized, reasons=(*sized.reasons, *notes))
+        else:
+            refused.append(sized)
+    return min(refused, key=lambda sized: sized.missing_bytes) if refused else reason
+
+
+def converts(request: Request) -> bool:
+    """Whether the runtime makes FP8 from a 16-bit checkpoint while it loads; TensorRT-LLM serves what is published."""
+    return request.runtime in {"vllm", "sglang"}
 
 
 def _size(request: Request, choice: quantize.Quantization) -> Sizing | str:
@@ -98,7 +65,7 @@ def _size(request: Request, choice: quantize.Quantization) -> Sizing | str:
         return f"the catalogue has no memory facts for {request.runtime} {request.version}"
     tried: list[Sizing] = []
     for tier in budget.tiers(request.engine, request.gpu, request.total_bytes):
-        engine = _engine(request, request.engine, choice, tier)
+        engine = build(request, request.engine, choice, tier)
         if isinstance(engine, str):
             return engine
         sized = _sizing(engine, *_length(engine), lowered=bool(tried))
@@ -118,104 +85,7 @@ def _wanted_length(request: Request) -> int:
     return usable // LENGTH_STEP * LENGTH_STEP or max(1, usable)
 
 
-def _engine(request: Request, engine: Engine, choice: quantize.Quantization, default: BatchTier) -> _Engine | str:
-    parallel = decide(request.shape, request.gpus, request.tensor_parallel, request.pipeline_parallel)
-    if isinstance(parallel, str):
-        return parallel
-    item = kv_item_bytes(request)
-    if isinstance(item, str):
-        return item
-    seqs = request.concurrency or default.seqs
-    steps = Steps(seqs, max(request.batched_tokens or default.batched_tokens, seqs))
-    held = weights(request.shape, choice.weight_format, parallel.tensor, parallel.pipeline)
-    parts = tuple(
-        budget.stage_parts(
-            request.shape,
-            engine,
-            held,
-            tensor=parallel.tensor,
-            stage=stage,
-            steps=steps,
-            total=request.total_bytes,
-        )
-        for stage in range(parallel.pipeline)
-    )
-    layouts = _layouts(request, parallel, item)
-    share = _utilization(request, engine, parts)
-    if isinstance(share, str):
-        return share
-    states = _states(request, parallel, seqs)
-    stages = tuple(replace(part, kv=_kv_bytes(request, engine, part, share) - states) for part in parts)
-    in_flight = steps.batched_tokens * (parallel.pipeline + engine.steps_ahead)
-    return _Engine(request, choice, parallel, steps, held, stages, layouts, share, in_flight)
-
-
-def kv_item_bytes(request: Request) -> float | str:
-    """Bytes of one element of the KV cache, or why this type cannot be had."""
-    dtype = request.kv_cache_dtype
-    if dtype == "auto":
-        return KV_BYTES.get(request.shape.kv_cache_dtype, float(request.shape.dtype_bytes))
-    item = KV_BYTES.get(dtype)
-    if item is None:
-        return f"kv_cache_dtype {dtype} is not known for {request.runtime}; known: auto, {', '.join(KV_BYTES)}"
-    capability = request.gpu.compute_capability
-    if item == 1 and capability is not None and capability < (8, 0):
-        return f"kv_cache_dtype {dtype} needs compute capability 8.0, {request.gpu.name} is {request.gpu.target}"
-    return item
-
-
-def _layouts(request: Request, parallel: Parallel, item: float) -> tuple[KvLayout, ...]:
-    layouts = []
-    first = 0
-    for count in stage_layers(len(request.shape.layers), parallel.pipeline):
-        caches = [cache for layer in request.shape.layers[first : first + count] for cache in layer.caches]
-        first += count
-        if request.runtime == "vllm":
-            layouts.append(layout(caches, parallel.tensor, item, request.shape.dtype_bytes))
-        else:
-            layouts.append(flat_layout(caches, parallel.tensor, item, request.runtime))
-    return tuple(layouts)
-
-
-def _states(request: Request, parallel: Parallel, seqs: int) -> int:
-    """Bytes of recurrent states for all sequences, where the engine keeps them beside the token pool."""
-    if request.runtime == "vllm":
-        return 0
-    total = 0
-    for layer in request.shape.layers:
-        for cache in layer.caches:
-            if isinstance(cache, StateCache):
-                conv, ssm = cache.shard(parallel.tensor)
-                total += conv * request.shape.dtype_bytes + ssm * cache.ssm_bytes
-    return total * seqs
-
-
-def _utilization(request: Request, engine: Engine, parts: tuple[Budget, ...]) -> float | str:
-    """The engine's flag: as asked for, else what keeps the instance below its ceiling."""
-    if request.runtime == "vllm":
-        most = min(budget.vllm_largest_utilization(part, engine) for part in parts)
-        if request.utilization is None:
-            return min(request.ceiling, max(0.0, math.floor(most * 1000) / 1000))
-        if request.utilization > most:
-            wanted, card = request.utilization, request.gpu.name
-            return f"gpu_memory_utilization {wanted} does not start on {card}: at most {max(0.0, most):.3f} is free"
-        return request.utilization
-    if request.utilization is not None:
-        return request.utilization
-    if request.runtime == "sglang":
-        return min(budget.sglang_fraction(part, engine, request.ceiling) for part in parts)
-    return min(budget.trtllm_fraction(part, request.ceiling) for part in parts)
-
-
-def _kv_bytes(request: Request, engine: Engine, part: Budget, share: float) -> int:
-    if request.runtime == "vllm":
-        return budget.vllm_kv(part, engine, share)
-    if request.runtime == "sglang":
-        return min(budget.sglang_kv(part, engine, share), part.kv)
-    return budget.trtllm_kv(part, share)
-
-
-def _length(engine: _Engine) -> tuple[int, str]:
+def _length(engine: EngineInstance) -> tuple[int, str]:
     """max_model_len and why: as asked for, 80 % of the nominal context, or the longest that fits."""
     request, nominal = engine.request, engine.request.shape.context_length
     if request.max_model_len is not None:
@@ -233,7 +103,7 @@ def _length(engine: _Engine) -> tuple[int, str]:
     return max(low * LENGTH_STEP, least), f"the longest that fits; {USABLE_SHARE:.0%} of the nominal {nominal} does not"
 
 
-def _sizing(engine: _Engine, length: int, why: str, *, lowered: bool) -> Sizing:
+def _sizing(engine: EngineInstance, length: int, why: str, *, lowered: bool) -> Sizing:
     request = engine.request
     tight = min(
         range(len(engine.stages)),
@@ -241,13 +111,13 @@ def _sizing(engine: _Engine, length: int, why: str, *, lowered: bool) -> Sizing:
     )
     stage, lay = engine.stages[tight], engine.layouts[tight]
     missing = engine.missing(length)
-    requests, tokens = demand(request, length)
     return Sizing(
         fits=missing <= 0,
         missing_bytes=max(0, missing),
         request=request,
         quantization=engine.quantization.label,
         weight_format=engine.quantization.weight_format,
+        converted=engine.quantization.converted,
         parallel=engine.parallel,
         max_model_len=length,
         max_num_seqs=engine.steps.seqs,
@@ -259,8 +129,8 @@ def _sizing(engine: _Engine, length: int, why: str, *, lowered: bool) -> Sizing:
         kv_cache_bytes=max(0, stage.kv),
         kv_cache_tokens=max(0, lay.tokens(stage.kv, length, engine.in_flight)),
         max_concurrency=max(0.0, lay.max_concurrency(stage.kv, length, engine.in_flight)),
-        needed_bytes=max(lay.bytes_for(requests, tokens, engine.in_flight), lay.bytes_for(1, length, engine.in_flight)),
-        demand=(requests, tokens),
+        needed_bytes=engine.needed(lay, length),
+        demand=demand(request, length),
         length_reason=why,
         batch_reason=_batch_reason(request, lowered=lowered),
         reasons=(engine.quantization.reason, engine.parallel.reason),
@@ -276,7 +146,7 @@ def _batch_reason(request: Request, *, lowered: bool) -> str:
     return f"{request.runtime}'s own defaults for this GPU, stated so that they do not move"
 
 
-def _warnings(engine: _Engine, length: int) -> tuple[str, ...]:
+def _warnings(engine: EngineInstance, length: int) -> tuple[str, ...]:
     """What the numbers mean for an operator who did not ask."""
     warnings = []
     request = engine.request

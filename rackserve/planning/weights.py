@@ -46,7 +46,9 @@ def stage_layers(layers: int, pipeline_parallel: int) -> tuple[int, ...]:
     return tuple(counts)
 
 
-def weights(shape: Shape, quantization: str, tensor_parallel: int, pipeline_parallel: int = 1) -> Weights:
+def weights(
+    shape: Shape, quantization: str, tensor_parallel: int, pipeline_parallel: int = 1, towers: str = ""
+) -> Weights:
     """What each GPU holds. `quantization`: a key of FORMATS to convert linears to, empty to serve them as stored."""
     stages, prepared = [], []
     first = 0
@@ -54,19 +56,19 @@ def weights(shape: Shape, quantization: str, tensor_parallel: int, pipeline_para
         layers = shape.layers[first : first + count]
         first += count
         held = sum(layer_bytes(layer, quantization, tensor_parallel, shape.dtype_bytes) for layer in layers)
-        stages.append(held + _outside(shape, tensor_parallel, stage, pipeline_parallel))
+        stages.append(held + _outside(shape, towers, tensor_parallel, stage, pipeline_parallel))
         prepared.append(sum(prepared_bytes(layer, quantization, tensor_parallel) for layer in layers))
     return Weights(tuple(stages), tuple(prepared), shape.buffers_bytes)
 
 
-def _outside(shape: Shape, tensor_parallel: int, stage: int, stages: int) -> int:
+def _outside(shape: Shape, towers: str, tensor_parallel: int, stage: int, stages: int) -> int:
     """Embedding of the first stage, norm and head of the last (a tied head is a copy there); towers are on all.
 
-    Towers stay in 16 bits: quantized checkpoints leave them so.
+    Towers stay in 16 bits in quantized checkpoints; FP8 made while loading converts them too (`towers`).
     """
     is_first, is_last = stage == 0, stage == stages - 1
     vocab = padded_vocab_bytes(shape.embedding, tensor_parallel, shape.dtype_bytes)
-    held = sum(matrix_bytes(matrix, "", tensor_parallel, shape.dtype_bytes) for matrix in shape.extras)
+    held = sum(matrix_bytes(matrix, towers, tensor_parallel, shape.dtype_bytes) for matrix in shape.extras)
     if is_last:
         held += sum(matrix_bytes(matrix, "", tensor_parallel, shape.dtype_bytes) for matrix in shape.final)
     tied = shape.head is None

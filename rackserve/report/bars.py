@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from rich.text import Text
 
 from rackserve.planning.budget import GIB
@@ -38,19 +40,32 @@ def gpu_bar(sizing: Sizing, label: str = "") -> Text:
     return bar
 
 
-def card_bar(plan: HostPlan, number: int) -> Text:
-    """One GPU of a host: what all services on it take together, with the host's ceiling marked."""
-    sharing = [service.sizing for service in plan.gpu_services if number in service.gpus]
+def card_bars(plan: HostPlan) -> list[Text]:
+    """One line for each run of a host's GPUs that carry the same services, with the host's ceiling marked."""
+    carried = [tuple(name.name for name in plan.gpu_services if number in name.gpus) for number in _cards(plan)]
+    bars = []
+    for names, run in itertools.groupby(_cards(plan), key=carried.__getitem__):
+        numbers = list(run)
+        label = f"GPU {numbers[0]}" if len(numbers) == 1 else f"GPU {numbers[0]}-{numbers[-1]}"
+        bars.append(_card_bar(plan, names, f"{label:<9}"))
+    return bars
+
+
+def _cards(plan: HostPlan) -> range:
+    return range(plan.host.gpu_count if plan.gpu_services else 0)
+
+
+def _card_bar(plan: HostPlan, names: tuple[str, ...], label: str) -> Text:
+    sharing = [service.sizing for service in plan.gpu_services if service.name in names]
     total = max((sizing.stage.total for sizing in sharing), default=plan.gpu.usable_mib * 1024**2)
     sizes = (
         sum(sizing.weights_bytes for sizing in sharing),
         sum(sizing.kv_cache_bytes for sizing in sharing),
         sum(sizing.stage.activation + sizing.stage.overhead + sizing.stage.graphs for sizing in sharing),
     )
-    bar = Text(f"  GPU {number:<2}")
+    bar = Text(f"  {label}")
     bar.append_text(_drawn(sizes, total, plan.host.memory_ceiling))
-    names = ", ".join(service.name for service in plan.gpu_services if number in service.gpus) or "free"
-    bar.append(f" {sum(sizes) / GIB:.1f} of {total / GIB:.1f} GiB: {names}")
+    bar.append(f" {sum(sizes) / GIB:.1f} of {total / GIB:.1f} GiB: {', '.join(names) or 'free'}")
     return bar
 
 

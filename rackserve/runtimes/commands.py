@@ -15,27 +15,19 @@ from rackserve.planning.sized import Sizing
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """What is served under which name, and where. `model` is a repository or a path.
-
-    converted: the checkpoint is unquantized, FP8 is made from it while it loads.
-    """
+    """What is served under which name, and where. `model` is a repository or a path."""
 
     name: str
     model: str
-    converted: bool = False
     host: str = "127.0.0.1"
     port: int = 8001
 
 
 def endpoint_of(sizing: Sizing, name: str, model: LanguageModel, host: str, port: int) -> Endpoint:
-    """Where a catalogue model is loaded from: the checkpoint in the planned format, or the unquantized one."""
-    wanted = sizing.weight_format or "none"
+    """Where a catalogue model is loaded from: the checkpoint in the planned format, or the one that is converted."""
+    wanted = "none" if sizing.converted else sizing.weight_format or "none"
     repos = {checkpoint.quantization: checkpoint.repo for checkpoint in model.checkpoints}
-    if sizing.offload is not None or wanted in repos or not repos:
-        return Endpoint(
-            name, repos.get(wanted, model.repo), converted=wanted == "fp8" and not repos, host=host, port=port
-        )
-    return Endpoint(name, repos.get("none", model.repo), converted=wanted == "fp8", host=host, port=port)
+    return Endpoint(name, repos.get(wanted, model.repo), host, port)
 
 
 def argv(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
@@ -44,7 +36,7 @@ def argv(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _vllm(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
-    quantization = ("--quantization", "fp8") if endpoint.converted else ()
+    quantization = ("--quantization", "fp8") if sizing.converted else ()
     prefix = "--enable-prefix-caching" if sizing.prefix_caching else "--no-enable-prefix-caching"
     return (
         *("vllm", "serve", endpoint.model, "--served-model-name", endpoint.name),
@@ -62,7 +54,7 @@ def _vllm(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
 
 
 def _sglang(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
-    quantization = ("--quantization", "fp8") if endpoint.converted else ()
+    quantization = ("--quantization", "fp8") if sizing.converted else ()
     dtype = {"fp8": "fp8_e4m3"}.get(sizing.request.kv_cache_dtype, sizing.request.kv_cache_dtype)
     return (
         *("python", "-m", "sglang.launch_server", "--model-path", endpoint.model),

@@ -68,7 +68,7 @@ def test_latent_layers_keep_one_latent():
 
 
 def test_sparse_latent_layers_keep_keys_of_the_indexer():
-    assert caches("DeepSeek-V3.2")[0] == (LatentCache(length=576, rope=64, indexer=132),)
+    assert caches("DeepSeek-V3.2")[0] == (LatentCache(length=576, rope=64, indexer=132, sparse=True),)
 
 
 def test_layers_of_glm_that_use_the_choice_of_another_have_no_indexer():

@@ -47,7 +47,7 @@ def test_a_latent_is_on_every_gpu_whole():
 
 
 def test_sparse_attention_in_fp8_keeps_656_bytes_and_its_indexer_132():
-    plan = layout([LatentCache(576, 64, indexer=132)], 1, 1)
+    plan = layout([LatentCache(576, 64, indexer=132, sparse=True)], 1, 1)
     assert plan.bytes_per_token() == 656 + 132
 
 

@@ -33,10 +33,18 @@ def test_vllm_is_told_length_sequences_batch_share_and_split():
 
 def test_vllm_converts_only_what_is_not_published_in_fp8():
     model = load_catalog().models["llama-3.1-8b-instruct"]
-    plan = sized(model="llama-3.1-8b-instruct", quantization="fp8")
-    published = {checkpoint.quantization for checkpoint in model.checkpoints}
-    words = argv(plan, endpoint_of(plan, "chat", model, "127.0.0.1", 8001))
-    assert ("--quantization" in words) == ("fp8" not in published)
+    published = {checkpoint.quantization: checkpoint.repo for checkpoint in model.checkpoints}
+    for offered, converted in ((("none", "fp8"), False), (("none",), True)):
+        plan = sized(model="llama-3.1-8b-instruct", quantization="fp8", offered=offered)
+        words = argv(plan, endpoint_of(plan, "chat", model, "127.0.0.1", 8001))
+        assert ("--quantization" in words) is converted
+        assert plan.converted is converted
+        assert words[2] == ("meta-llama/Llama-3.1-8B-Instruct" if converted else published["fp8"])
+
+
+def test_tensorrt_serves_fp8_from_a_checkpoint_in_it_only():
+    assert sized(runtime="tensorrt-llm", offered=("none",)).quantization == "none"
+    assert sized(runtime="tensorrt-llm", offered=("none", "fp8")).quantization == "fp8"
 
 
 def test_prefix_caching_that_is_off_is_said_to_be_off():
@@ -78,6 +86,6 @@ def test_ollama_is_told_by_its_environment():
 @pytest.mark.parametrize("version", ["0.19.1", "0.33.0"])
 def test_vllm_knows_every_option_in_this_version(version):
     known = json.loads(KNOWN.read_text())
-    words = argv(sized(version=version, quantization="fp8"), Endpoint("chat", "m", converted=True))
+    words = argv(sized(version=version, quantization="fp8"), Endpoint("chat", "m"))
     options = {word for word in words if word.startswith("--")} - {"--enable-prefix-caching"}
     assert {option for option in options if version not in known.get(option, [])} == set()

@@ -71,8 +71,9 @@ def latent_layers(config: Config, traits: Traits) -> list[Layer]:
     size = dimensions(config.with_defaults({"num_key_value_heads": config.values.get("num_attention_heads")}))
     mixer = latent_attention(config, size.hidden, size.heads)
     rope = config.integer("qk_rope_head_dim")
-    cache = LatentCache(length=config.integer("kv_lora_rank") + rope, rope=rope)
-    own = indexer(config, size.hidden) if config.has("index_topk") else ()
+    sparse = config.has("index_topk")
+    cache = LatentCache(length=config.integer("kv_lora_rank") + rope, rope=rope, sparse=sparse)
+    own = indexer(config, size.hidden) if sparse else ()
     layers = []
     for index, indexed in enumerate(indexed_layers(config, size.layers)):
         matrices = (*mixer, *(own if indexed else ()), *_block(config, size, index, traits), *norms(size.hidden, 2))

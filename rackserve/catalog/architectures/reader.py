@@ -174,7 +174,8 @@ def _shape(config: Config, text: Config, name: str, family: str, layers: list[La
     return Shape(
         architecture=name,
         model_type=family,
-        context_length=text.integer("max_position_embeddings", default=2048),
+        # Cohere states a working maximum beside a larger or smaller nominal one; vLLM reads it first too.
+        context_length=text.integer("model_max_length", "max_position_embeddings", default=2048),
         hidden=hidden,
         vocab=vocab,
         heads=heads,

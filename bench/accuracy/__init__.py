@@ -1,0 +1,1 @@
+"""How far the planner's memory figures are from what engines really take."""
