@@ -23,7 +23,7 @@ from rackserve.planning.runtime_choice import default_runtime
 from rackserve.planning.sized import Sizing
 from rackserve.planning.stack import Stack, StackRequest, solve
 from rackserve.report.bars import gpu_bar
-from rackserve.runtimes.commands import Endpoint, argv, endpoint_of
+from rackserve.runtimes.commands import Endpoint, argv, endpoint_of, gguf_name
 
 RUNTIMES = ("vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "lmstudio")
 
@@ -141,7 +141,9 @@ def _refuse(reason: str, *, as_json: bool) -> None:
 def _endpoint(sized: Sizing, source: ModelSource) -> Endpoint:
     if source.listed is not None:
         return endpoint_of(sized, source.name, source.listed, "127.0.0.1", FIRST_PORT)
-    return Endpoint(source.name, source.reference, port=FIRST_PORT)
+    has_file = sized.offload is None or source.runtime is not None
+    reference = source.reference if has_file else gguf_name(source.name, sized)
+    return Endpoint(source.name, reference, port=FIRST_PORT)
 
 
 def _show(sized: Sizing, source: ModelSource, *, as_json: bool) -> None:

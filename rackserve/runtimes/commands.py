@@ -25,9 +25,17 @@ class Endpoint:
 
 def endpoint_of(sizing: Sizing, name: str, model: LanguageModel, host: str, port: int) -> Endpoint:
     """Where a catalogue model is loaded from: the checkpoint in the planned format, or the one that is converted."""
+    if sizing.offload is not None:
+        files = {gguf.quantization: gguf.file for gguf in model.gguf}
+        return Endpoint(name, files.get(sizing.quantization, gguf_name(model.name, sizing)), host, port)
     wanted = "none" if sizing.converted else sizing.weight_format or "none"
     repos = {checkpoint.quantization: checkpoint.repo for checkpoint in model.checkpoints}
     return Endpoint(name, repos.get(wanted, model.repo), host, port)
+
+
+def gguf_name(model: str, sizing: Sizing) -> str:
+    """What a file that nobody has listed would be called."""
+    return f"{model}-{sizing.quantization}.gguf"
 
 
 def argv(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
