@@ -6,7 +6,7 @@ import pytest
 
 from rackserve.catalog.loader import load_catalog
 from rackserve.domain.stack import NvidiaDriver
-from rackserve.planning.decision_table import rows
+from tests.planning.decision_table import rows
 from tests.planning.stacking import (
     A100,
     B200,
