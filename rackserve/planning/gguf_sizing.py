@@ -49,6 +49,7 @@ class _Instance:
     weights: GgufWeights
     slots: int
     kv: str
+    ubatch: int
 
     @property
     def layers(self) -> int:
@@ -61,7 +62,7 @@ class _Instance:
         return int(self.request.total_bytes * self.request.ceiling) - process * MIB
 
     def context(self, length: int) -> int:
-        return context_bytes(self.request.shape, self.kv, length, self.slots, UBATCH_TOKENS)
+        return context_bytes(self.request.shape, self.kv, length, self.slots, self.ubatch)
 
     def compute(self, length: int, *, partial: bool = False) -> int:
         """The compute buffer of one GPU.
@@ -70,11 +71,11 @@ class _Instance:
         cross over, and large batches have a host layer's widest matrix copied to the GPU (ggml-backend.cpp).
         """
         shape = self.request.shape
-        size = compute_bytes(shape, self.kv, length, self.slots, UBATCH_TOKENS)
+        size = compute_bytes(shape, self.kv, length, self.slots, self.ubatch)
         if self.request.gpus > 1:
-            size += (_COPIES - 1) * mask_bytes(shape, length, self.slots, UBATCH_TOKENS)
+            size += (_COPIES - 1) * mask_bytes(shape, length, self.slots, self.ubatch)
         if partial:
-            size += 2 * shape.hidden * UBATCH_TOKENS * 4 + self.weights.layers // self.layers
+            size += 2 * shape.hidden * self.ubatch * 4 + self.weights.layers // self.layers
         return size
 
     def gpu_bytes(self, length: int, layers: int) -> int:
@@ -155,7 +156,8 @@ def _instance(request: Request, name: str, kv: str) -> _Instance | str:
     weights = gguf_weights(request.shape, name, sizes.get(name))
     if weights is None:
         return f"quantization {name} is not known for {request.runtime}; known: {', '.join(MIXES)}"
-    return _Instance(request, name, weights, request.concurrency or DEFAULT_SLOTS, kv)
+    ubatch = request.batched_tokens or UBATCH_TOKENS
+    return _Instance(request, name, weights, request.concurrency or DEFAULT_SLOTS, kv, ubatch)
 
 
 def _size(instance: _Instance) -> Sizing:
@@ -213,7 +215,7 @@ def _sizing(instance: _Instance, length: int, why: str, *, layers: int, host: in
         parallel=Parallel(1, request.gpus, 1, _split_reason(request)),
         max_model_len=length,
         max_num_seqs=instance.slots,
-        max_num_batched_tokens=UBATCH_TOKENS,
+        max_num_batched_tokens=instance.ubatch,
         utilization=round((weights + compute + context + process) / total, 4) if total else 0.0,
         weights_bytes=weights,
         stage=Budget(total, weights, compute, process, 0, kv_left),

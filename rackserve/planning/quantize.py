@@ -15,7 +15,7 @@ UNQUANTIZED = ""
 LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {
         UNQUANTIZED: ("none", "bf16", "fp16", "bfloat16", "float16", "half"),
-        "fp8": ("fp8", "fp8-dynamic", "fp8-w8a8", "fp8-online", "fp8_e4m3"),
+        "fp8": ("fp8", "fp8-dynamic", "fp8-w8a8", "fp8-w8a8-dynamic", "fp8-online", "fp8_e4m3"),
         "fp8-block": ("fp8-block", "fp8-block128"),
         "int8": ("int8", "int8-w8a8", "w8a8"),
         "awq": ("awq", "awq-int4", "awq_marlin"),

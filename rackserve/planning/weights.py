@@ -96,8 +96,15 @@ def padded_vocab_bytes(matrix: Matrix, tensor_parallel: int, item_bytes: int) ->
 
 @functools.cache
 def layer_bytes(layer: Layer, quantization: str, tensor_parallel: int, item_bytes: int) -> int:
-    """Bytes of one layer's part on one GPU. Layers of a model are alike, so each kind is counted once."""
-    return sum(matrix_bytes(matrix, quantization, tensor_parallel, item_bytes) for matrix in layer.matrices)
+    """Bytes of one layer's part on one GPU. Layers of a model are alike, so each kind is counted once.
+
+    MXFP4 is a format of experts: what stands beside them stays as it is (gpt-oss).
+    """
+    experts_only = quantization == "mxfp4" and any(matrix.count > 1 for matrix in layer.matrices)
+    return sum(
+        matrix_bytes(matrix, "" if experts_only and matrix.count == 1 else quantization, tensor_parallel, item_bytes)
+        for matrix in layer.matrices
+    )
 
 
 @functools.cache

@@ -290,3 +290,20 @@ def test_quantization_beside_the_file(tmp_path):
     shape = read_config_file(tmp_path / "config.json")
     assert shape.quantization == "modelopt fp8-tensor"
     assert shape.kv_cache_dtype == "fp8"
+
+
+def test_a_class_that_nobody_listed_is_refused_though_its_type_is_known():
+    config = LLAMA | {"architectures": ["LlamaButDifferentForCausalLM"]}
+    with pytest.raises(InputError, match="LlamaButDifferentForCausalLM"):
+        read_config(config, "test")
+
+
+def test_a_class_of_another_family_than_the_type_is_refused():
+    config = LLAMA | {"architectures": ["GptOssForCausalLM"]}
+    with pytest.raises(InputError, match="GptOssForCausalLM"):
+        read_config(config, "test")
+
+
+def test_a_class_alone_is_enough():
+    config = {key: value for key, value in LLAMA.items() if key != "model_type"}
+    assert read_config(config, "test").model_type == "llama"

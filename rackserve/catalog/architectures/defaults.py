@@ -1,4 +1,4 @@
-"""What a config.json means where it leaves keys out: defaults.toml, read once."""
+"""What a config.json means where it leaves keys out (defaults.toml), and which classes there are (classes.toml)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,14 @@ from typing import Any
 
 
 @functools.cache
-def _tables() -> Mapping[str, Any]:
-    return tomllib.loads(resources.files(__package__).joinpath("defaults.toml").read_text(encoding="utf-8"))
+def _tables(name: str = "defaults.toml") -> Mapping[str, Any]:
+    return tomllib.loads(resources.files(__package__).joinpath(name).read_text(encoding="utf-8"))
+
+
+def families_of_class(name: str) -> list[str]:
+    """Text models that a class of `architectures` stands for, empty for a class that nobody listed."""
+    found: list[str] = _tables("classes.toml")["classes"].get(name, [])
+    return found
 
 
 def text_defaults(model_type: str) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any
 from rackserve.catalog.architectures.config import Config
 from rackserve.catalog.architectures.decoder import EXPERT_COUNTS, Traits, decoder_layers
 from rackserve.catalog.architectures.deepseek_v4 import deepseek_v4_final, deepseek_v4_layers
-from rackserve.catalog.architectures.defaults import text_defaults
+from rackserve.catalog.architectures.defaults import families_of_class, text_defaults
 from rackserve.catalog.architectures.families import FAMILIES
 from rackserve.catalog.architectures.gemma import gemma4_layers, per_layer_inputs
 from rackserve.catalog.architectures.hybrid import delta_layers
@@ -148,7 +148,10 @@ def _family(config: Config, text: Config, name: str) -> str | None:
     inner, outer = text.text("model_type"), config.text("model_type")
     # A text model that names its own type is read as that or not at all.
     named = inner if inner and inner != outer else TEXT_TYPES.get(outer, outer)
-    if named in READERS:
+    behind = families_of_class(name)
+    if not named and behind:
+        return behind[0]
+    if named in READERS and (not name or named in behind):
         return named
     known = ", ".join(sorted(READERS))
     label = name or inner or outer
