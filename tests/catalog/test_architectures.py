@@ -246,14 +246,26 @@ def test_layers_that_are_not_described(name, changes, expected):
 
 def test_a_replaced_block_of_a_searched_model():
     block = {"attention": {"replace_with_linear": True}, "ffn": {"ffn_mult": 2.5}}
-    config = {**LLAMA, "model_type": "nemotron-nas", "num_hidden_layers": 1, "block_configs": [block]}
+    config = {
+        **LLAMA,
+        "architectures": ["DeciLMForCausalLM"],
+        "model_type": "nemotron-nas",
+        "num_hidden_layers": 1,
+        "block_configs": [block],
+    }
     assert "block_configs[0].attention.replace_with_linear" in refused(config)
 
 
 def test_blocks_of_a_searched_model():
     whole = {"attention": {"n_heads_in_group": 8}, "ffn": {"ffn_mult": 2.625}}
     none = {"attention": {"no_op": True}, "ffn": {"no_op": True}}
-    config = {**LLAMA, "model_type": "nemotron-nas", "num_hidden_layers": 2, "block_configs": [whole, none]}
+    config = {
+        **LLAMA,
+        "architectures": ["DeciLMForCausalLM"],
+        "model_type": "nemotron-nas",
+        "num_hidden_layers": 2,
+        "block_configs": [whole, none],
+    }
     shape = read_config(config, "x")
     assert shape.layers[1].matrices == ()
     assert shape.layers[0].caches == (AttentionCache(4, 128, 128),)
