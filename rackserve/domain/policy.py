@@ -5,7 +5,7 @@ USABLE_SHARE = 0.8
 # KV cache is provisioned for 1.2 times the tokens that the peak of concurrent requests holds on average. Each of them
 # has a slot of max_model_len tokens, so this is a lower limit for max_model_len.
 KV_HEADROOM = 1.2
-# Share of a GPU's memory that planning leaves alone, for what no formula knows, such as the allocator's rounding.
+# Share of a GPU's memory that planning leaves alone, for what no formula knows.
 # With it none of 16,000 decisions in bench/accuracy was a false yes; without it one was, by 18 MiB.
 RESERVE = 0.005
 # Folders that a hardened unit does not see (ProtectHome, PrivateTmp) or that a reboot empties.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -30,6 +31,7 @@ def alternatives(request: Request, catalog: Catalog) -> tuple[Alternative, ...]:
         *_kv_types(request),
         *_quantizations(request),
         *_higher_ceiling(request),
+        *_host_memory(request),
         *_more_gpus(request),
         *_other_gpus(request, catalog),
         *_other_models(request, catalog),
@@ -94,6 +96,21 @@ def _higher_ceiling(request: Request) -> Iterator[Alternative]:
     elif _fits(replace(request, utilization=HIGHEST_CEILING)):
         text = f"gpu_memory_utilization {HIGHEST_CEILING}"
         yield Alternative((("gpu_memory_utilization", HIGHEST_CEILING),), text)
+
+
+def _host_memory(request: Request) -> Iterator[Alternative]:
+    """Layers left in the host's memory, where the runtime can and nobody has said how much there is."""
+    if request.runtime not in GGUF_RUNTIMES or request.gpu.vendor in {"none", "apple"} or request.host_mib is not None:
+        return
+    sized = size_instance(request)
+    if not isinstance(sized, Sizing) or sized.offload is None:
+        return
+    needed = math.ceil(sized.offload.host_bytes / request.ceiling / 1024**2)
+    helped = _fits(replace(request, host_mib=needed, max_model_len=sized.max_model_len))
+    if helped is not None and helped.offload is not None:
+        layers = f"{helped.offload.layers - helped.offload.gpu_layers} of {helped.offload.layers} layers"
+        text = f"memory_mib {needed}: {layers} on the CPU, at a fraction of the speed"
+        yield Alternative((("memory_mib", needed),), text)
 
 
 def _more_gpus(request: Request) -> Iterator[Alternative]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from rackserve.domain.shape import Layer, Matrix, Shape
 from rackserve.domain.weight_format import FORMATS
+from rackserve.planning.allocator import layer_rounding
 
 GIB = 1024**3
 # vLLM's DEFAULT_VOCAB_PADDING_SIZE.
@@ -57,7 +58,9 @@ def weights(
         first += count
         held = sum(layer_bytes(layer, quantization, tensor_parallel, shape.dtype_bytes) for layer in layers)
         stages.append(held + _outside(shape, towers, tensor_parallel, stage, pipeline_parallel))
-        prepared.append(sum(prepared_bytes(layer, quantization, tensor_parallel) for layer in layers))
+        prepared.append(
+            sum(prepared_bytes(layer, quantization, tensor_parallel, shape.dtype_bytes) for layer in layers)
+        )
     return Weights(tuple(stages), tuple(prepared), shape.buffers_bytes)
 
 
@@ -108,13 +111,13 @@ def layer_bytes(layer: Layer, quantization: str, tensor_parallel: int, item_byte
 
 
 @functools.cache
-def prepared_bytes(layer: Layer, quantization: str, tensor_parallel: int) -> int:
-    """Bytes that preparing one layer's weights after loading adds on one GPU.
+def prepared_bytes(layer: Layer, quantization: str, tensor_parallel: int, item_bytes: int) -> int:
+    """Bytes that allocating one layer's weights, and preparing them after loading, adds on one GPU.
 
     MLA keeps the two halves of kv_b_proj in 16 bits beside it (vLLM's mla_attention.py), and the kernels for MXFP4
     experts round both sizes of an expert up (oracle/mxfp4.py: 128 and 256 for Marlin and TensorRT-LLM's kernels).
     """
-    added = 0
+    added = layer_rounding(layer.matrices, quantization, tensor_parallel, item_bytes)
     for matrix in layer.matrices:
         rows, columns = matrix.shard(tensor_parallel)
         if matrix.name.endswith("kv_b_proj"):

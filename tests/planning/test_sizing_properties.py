@@ -195,7 +195,7 @@ def test_json_goes_round(request):
 def test_every_alternative_fits_when_it_is_taken(request):
     result = sized(request)
     assume(not result.fits)
-    names = {"memory_ceiling": "ceiling", "gpu_memory_utilization": "utilization"}
+    names = {"memory_ceiling": "ceiling", "gpu_memory_utilization": "utilization", "memory_mib": "host_mib"}
     for entry in alternatives(request, CATALOG):
         event(entry.change[0][0])
         if entry.change[0][0] in {"gpu", "model"}:
