@@ -64,10 +64,6 @@ class GgufWeights:
         """Bytes of the file; a tied output is not in it twice."""
         return self.layers + self.embedding + (0 if self.tied else self.output)
 
-    def on_gpus(self, layers: int, of: int) -> int:
-        """Bytes on the GPUs with this many of the layers there, the output matrix included."""
-        return math.ceil(self.layers * layers / of) + self.output if layers else 0
-
 
 def gguf_weights(shape: Shape, quantization: str, size_bytes: int | None) -> GgufWeights | None:
     """The parts of a file; None for a quantization whose mix is not known and whose size neither."""

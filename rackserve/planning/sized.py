@@ -161,6 +161,8 @@ class Sizing:
 
     def as_dict(self) -> dict[str, Any]:
         """The object of `size --json`, without argv."""
+        shape = self.request.shape
+        known = any(layer.matrices for layer in shape.layers)
         return {
             "fits": self.fits,
             "model": self.request.model,
@@ -169,6 +171,10 @@ class Sizing:
             "gpu": self.request.gpu.tag,
             "gpus": self.request.gpus,
             "replicas": self.parallel.replicas,
+            # A GGUF header alone says nothing of single matrices.
+            "parameters": shape.parameters if known else None,
+            "active_parameters": shape.active_parameters if known else None,
+            "used_gib_per_gpu": _gib(self.used_bytes),
             "weights_gib_per_gpu": _gib(self.weights_bytes),
             "kv_bytes_per_token_per_gpu": round(self.kv_bytes_per_token, 3),
             "kv_cache_gib_per_gpu": _gib(self.kv_cache_bytes),

@@ -9,7 +9,6 @@ from rackserve.domain.errors import Problem
 
 # Beyond any model, and small enough that a malformed file cannot exhaust the planner's own memory.
 LARGEST = 2**40
-LARGEST_LAYERS = 4096
 
 
 class Config:
