@@ -1,44 +1,15 @@
-"""Read from a GGUF file what planning needs: layer shapes, context length and weight sizes.
-
-The header is walked here rather than with gguf.GGUFReader, which supplies only the format's tables.
-The reader makes an object of every array element (a Gemma vocabulary cost it 23 seconds and 1.4 GB)
-and believes every length that a file states, so that one damaged count fills memory. Here each
-length is held against the size of the file first, arrays are stepped over, and whatever is wrong
-reaches the caller as an InputError that names file and key.
-"""
+"""Read from a GGUF file what planning needs: layer shapes, context length and weight sizes."""
 
 from __future__ import annotations
 
-import os
-import struct
-from dataclasses import dataclass, field
-from math import prod
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, NoReturn, TypeAlias
 
 import gguf
 
-from rackserve.domain.errors import InputError, Problem
+from rackserve.catalog.gguf_walk import MAX_LAYERS, Header, List, read_header
 
-# Limits above any published model, which keep the time that a damaged header takes short. The
-# longest real arrays are merge lists of about 500 000 entries.
-MAX_ENTRIES = 65_536
-MAX_ARRAY_ELEMENTS = 4_000_000
-MAX_DIMENSIONS = 4
-MAX_LAYERS = 4096
-MAX_LENGTH = 2**31 - 1
-# A text is kept up to here: names are shorter, and the facts need no chat template or licence.
-KEPT_TEXT_BYTES = 256
-
-_Value: TypeAlias = "str | int | float | _List"
-_Type = gguf.GGUFValueType
-# struct formats; GGUF files are little-endian but for rare ones that llama.cpp on x86 and ARM cannot load.
-_UNSIGNED: dict[int, str] = {_Type.UINT8: "<B", _Type.UINT16: "<H", _Type.UINT32: "<I", _Type.UINT64: "<Q"}
-_SIGNED: dict[int, str] = {_Type.INT8: "<b", _Type.INT16: "<h", _Type.INT32: "<i", _Type.INT64: "<q"}
-_INTEGERS = _UNSIGNED | _SIGNED
-_SCALARS = _INTEGERS | {_Type.BOOL: "<?", _Type.FLOAT32: "<f", _Type.FLOAT64: "<d"}
-# Of each tensor type, the elements in one block and the bytes that block takes.
-_TENSOR_BLOCKS: dict[int, tuple[int, int]] = {int(kind): sizes for kind, sizes in gguf.GGML_QUANT_SIZES.items()}
 _FILE_TYPES = {int(kind): kind.name.removeprefix("MOSTLY_").removeprefix("ALL_") for kind in gguf.LlamaFileType}
 
 
@@ -67,201 +38,20 @@ class GgufFacts:
     """The quantization, as in "Q8_0" or "Q4_K_M"; "GUESSED" if the file does not say."""
     sliding_window: int | None
     """Tokens a windowed layer looks back, or None where every layer sees the whole context."""
+    embedding_bytes: int
+    """Size of the embedding matrix, in bytes."""
+    output_bytes: int
+    """Size of the output matrix, in bytes; 0 where it is the embedding."""
+    numbers: Mapping[str, int | tuple[int, ...]]
+    """Every whole number that the architecture's keys hold, and lists of them, by key without the architecture."""
 
 
 def read_gguf(path: Path) -> GgufFacts:
     """The facts of the single-file model at `path`; InputError names what is malformed or missing."""
-    try:
-        with path.open("rb") as file:
-            return _facts(_HeaderWalk(path, file).read())
-    except OSError as error:
-        raise InputError([Problem(f"cannot be read: {error.strerror or error}", where=str(path))]) from error
+    return _facts(read_header(path))
 
 
-@dataclass(frozen=True, slots=True)
-class _List:
-    """An array: its length, and its numbers if they are whole and few enough to be one for each layer."""
-
-    length: int
-    numbers: tuple[int, ...] = ()
-
-
-@dataclass(slots=True)
-class _Header:
-    """What was read, and the typed access to it. A key without a `default` must be there."""
-
-    path: Path
-    values: dict[str, _Value] = field(default_factory=dict)
-    tensor_bytes: int = 0
-
-    def integer(self, key: str, *, least: int = 1, most: int = MAX_LENGTH, default: int | None = None) -> int:
-        if default is not None and key not in self.values:
-            return default
-        return self._checked(key, self._value(key), least, most)
-
-    def for_layers(self, key: str, layers: int, most: int, default: tuple[int, ...] = ()) -> tuple[int, ...]:
-        """One number for each layer; a file states them one by one, or one that holds for all."""
-        if default and key not in self.values:
-            return default
-        value = self._value(key)
-        if not isinstance(value, _List):
-            return (self._checked(key, value, 0, most),) * layers
-        if len(value.numbers) != layers:
-            self.refuse(key, f"has {len(value.numbers)} whole numbers for {layers} layers")
-        return tuple(self._checked(key, number, 0, most) for number in value.numbers)
-
-    def list_length(self, key: str) -> int:
-        value = self._value(key)
-        if not isinstance(value, _List) or value.length == 0:
-            self.refuse(key, "must be a list with something in it")
-        return value.length
-
-    def refuse(self, key: str, message: str, hint: str = "") -> NoReturn:
-        raise InputError([Problem(message, where=str(self.path), key=key, hint=hint)])
-
-    def _value(self, key: str) -> _Value:
-        if key not in self.values:
-            self.refuse(key, "is missing")
-        return self.values[key]
-
-    def _checked(self, key: str, value: _Value, least: int, most: int) -> int:
-        # bool is an int to Python, and is none here.
-        if not isinstance(value, int) or isinstance(value, bool):
-            self.refuse(key, "must be a whole number")
-        if not least <= value <= most:
-            self.refuse(key, f"is {value}; the least is {least} and the most {most}")
-        return value
-
-
-class _HeaderWalk:
-    """One pass over a file's header, from the magic number to the last tensor's description."""
-
-    def __init__(self, path: Path, file: BinaryIO) -> None:
-        self._file = file
-        self._size = os.fstat(file.fileno()).st_size
-        self._offset = 0
-        self._header = _Header(path)
-        # By name: the offset from the start of the data, and the size, both in bytes.
-        self._tensors: dict[str, tuple[int, int]] = {}
-        # The key or tensor that is being read, for messages.
-        self._key = ""
-
-    def read(self) -> _Header:
-        if self._take(4, "the magic number") != b"GGUF":
-            self._refuse("is not a GGUF file: it does not start with 'GGUF'")
-        version = self._number("<I", "the version")
-        if version not in (2, 3):
-            self._refuse(f"is GGUF version {version}; versions 2 and 3, little-endian, can be read")
-        tensor_count = self._count("tensors", MAX_ENTRIES)
-        key_count = self._count("keys", MAX_ENTRIES)
-        for _ in range(key_count):
-            self._pair()
-        for _ in range(tensor_count):
-            self._tensor()
-        self._place_tensors()
-        return self._header
-
-    def _refuse(self, message: str, hint: str = "") -> NoReturn:
-        self._header.refuse(self._key, message, hint)
-
-    def _reserve(self, length: int, what: str) -> None:
-        """Move on by `length` bytes, which must be there: nothing is read or allocated before that is known."""
-        if length > self._size - self._offset:
-            self._refuse(f"ends within {what}, which takes {length} bytes at offset {self._offset}", "truncated?")
-        self._offset += length
-
-    def _take(self, length: int, what: str) -> bytes:
-        self._reserve(length, what)
-        data = self._file.read(length)
-        if len(data) != length:
-            self._refuse(f"ended within {what} while it was read")
-        return data
-
-    def _skip(self, length: int, what: str) -> None:
-        self._reserve(length, what)
-        self._file.seek(self._offset)
-
-    def _number(self, layout: str, what: str) -> int:
-        number: int = struct.unpack(layout, self._take(struct.calcsize(layout), what))[0]
-        return number
-
-    def _count(self, what: str, most: int) -> int:
-        count = self._number("<Q", f"the number of {what}")
-        if count > most:
-            self._refuse(f"states {count} {what}; the most that is believed is {most}")
-        return count
-
-    def _name(self, what: str) -> str:
-        name = self._text(what)
-        if not name.isprintable():
-            self._refuse(f"has {what} with unprintable characters: {name!r}")
-        return name
-
-    def _text(self, what: str) -> str:
-        length = self._number("<Q", f"the length of {what}")
-        kept = self._take(min(length, KEPT_TEXT_BYTES), what)
-        self._skip(length - len(kept), what)
-        # Damaged bytes become a character that is printable and in no key.
-        return kept.decode(errors="replace")
-
-    def _pair(self) -> None:
-        self._key = self._name("a key's name")
-        if self._key in self._header.values:
-            self._refuse("is there twice")
-        kind = self._number("<I", "the type of a value")
-        self._header.values[self._key] = self._array() if kind == _Type.ARRAY else self._value(kind)
-        self._key = ""
-
-    def _value(self, kind: int) -> str | int | float:
-        """One value. An array within an array is refused as an unknown type: no model has one."""
-        if kind == _Type.STRING:
-            return self._text("a text")
-        if kind not in _SCALARS:
-            self._refuse(f"has a value of unknown type {kind}")
-        return self._number(_SCALARS[kind], "a value")
-
-    def _array(self) -> _List:
-        kind = self._number("<I", "the type of an array's elements")
-        count = self._count("array elements", MAX_ARRAY_ELEMENTS)
-        if kind in _INTEGERS and count <= MAX_LAYERS:
-            return _List(count, tuple(self._number(_INTEGERS[kind], "a value") for _ in range(count)))
-        if kind in _SCALARS:
-            self._skip(count * struct.calcsize(_SCALARS[kind]), "an array")
-            return _List(count)
-        for _ in range(count):
-            self._value(kind)
-        return _List(count)
-
-    def _tensor(self) -> None:
-        self._key = self._name("a tensor's name")
-        if self._key in self._tensors:
-            self._refuse("is there twice")
-        dimensions = self._number("<I", "a tensor's dimension count")
-        if not 1 <= dimensions <= MAX_DIMENSIONS:
-            self._refuse(f"has {dimensions} dimensions; a tensor has 1 to {MAX_DIMENSIONS}")
-        shape = [self._number("<Q", "a tensor's shape") for _ in range(dimensions)]
-        kind = self._number("<I", "a tensor's type")
-        if kind not in _TENSOR_BLOCKS:
-            self._refuse(f"has tensor type {kind}, which this version of the gguf package does not know")
-        block_elements, block_bytes = _TENSOR_BLOCKS[kind]
-        # The first dimension is the length of a row.
-        if 0 in shape or shape[0] % block_elements:
-            self._refuse(f"has shape {shape}, which its type, in blocks of {block_elements}, cannot have")
-        size = prod(shape) // block_elements * block_bytes
-        self._tensors[self._key] = (self._number("<Q", "a tensor's offset"), size)
-
-    def _place_tensors(self) -> None:
-        """Sum up the weights, each of which must lie within the file."""
-        alignment = self._header.integer("general.alignment", default=gguf.GGUF_DEFAULT_ALIGNMENT)
-        start = -(-self._offset // alignment) * alignment
-        for name, (offset, size) in self._tensors.items():
-            self._key = name
-            if start + offset + size > self._size:
-                self._refuse(f"needs {size} bytes at offset {start + offset} of {self._size}", "truncated?")
-            self._header.tensor_bytes += size
-
-
-def _facts(header: _Header) -> GgufFacts:
+def _facts(header: Header) -> GgufFacts:
     """The defaults are the ones llama.cpp has for the same keys."""
     architecture = header.values.get("general.architecture")
     if not isinstance(architecture, str) or not architecture.isprintable():
@@ -269,7 +59,7 @@ def _facts(header: _Header) -> GgufFacts:
     if header.integer("split.count", least=0, default=1) > 1:
         # One part says nothing about the size of the whole.
         header.refuse("split.count", "is one part of a split model", "merge it with llama-gguf-split --merge")
-    if header.tensor_bytes == 0:
+    if not any(header.tensors.values()):
         header.refuse("", "holds no weights")
     layers = header.integer(f"{architecture}.block_count", most=MAX_LAYERS)
     embedding_length = header.integer(f"{architecture}.embedding_length")
@@ -291,8 +81,19 @@ def _facts(header: _Header) -> GgufFacts:
         key_length=header.integer(f"{attention}.key_length", default=head_length),
         value_length=header.integer(f"{attention}.value_length", default=head_length),
         vocab_size=header.list_length("tokenizer.ggml.tokens"),
-        tensor_bytes=header.tensor_bytes,
+        tensor_bytes=sum(header.tensors.values()),
         file_type=_FILE_TYPES.get(file_type, f"UNKNOWN_{file_type}"),
         # 0 is how some converters write "no window".
         sliding_window=header.integer(f"{attention}.sliding_window", least=0, default=0) or None,
+        embedding_bytes=header.tensors.get("token_embd.weight", 0),
+        output_bytes=header.tensors.get("output.weight", 0),
+        numbers=_numbers(header, f"{architecture}."),
     )
+
+
+def _numbers(header: Header, prefix: str) -> dict[str, int | tuple[int, ...]]:
+    found: dict[str, int | tuple[int, ...]] = {}
+    for key, value in header.values.items():
+        if key.startswith(prefix) and isinstance(value, int | List):
+            found[key.removeprefix(prefix)] = value.numbers if isinstance(value, List) else int(value)
+    return found

@@ -18,7 +18,10 @@ from rackserve.planning.gpu_fit import offered
 
 @dataclass(frozen=True, slots=True)
 class ModelSource:
-    """A model to size. `reference` is what the runtime is told to load; `runtime` the only one that can, if so."""
+    """A model to size. `reference` is what the runtime is told to load; `runtime` the only one that can, if so.
+
+    file_parts: bytes of the embedding and of the output matrix of the one GGUF file.
+    """
 
     name: str
     reference: str
@@ -26,6 +29,7 @@ class ModelSource:
     listed: LanguageModel | None = None
     files: tuple[tuple[str, int], ...] = ()
     runtime: str | None = None
+    file_parts: tuple[int, int] | None = None
 
     def offered(self, runtime: str) -> tuple[str, ...]:
         """Formats that it is published in, where it is a model of the catalogue."""
@@ -43,7 +47,9 @@ def model_source(catalog: Catalog, model: str | None, config: Path | None, gguf:
     if gguf is not None:
         facts = read_gguf(gguf)
         size = (facts.file_type, facts.tensor_bytes)
-        return ModelSource(gguf.stem, str(gguf), shape_from_gguf(facts), files=(size,), runtime="llama.cpp")
+        shape = shape_from_gguf(facts, str(gguf))
+        parts = (facts.embedding_bytes, facts.output_bytes)
+        return ModelSource(gguf.stem, str(gguf), shape, files=(size,), runtime="llama.cpp", file_parts=parts)
     listed = catalog.models.get(model or "")
     if listed is None:
         hint = f"known: {', '.join(sorted(catalog.models))}; or --config with the model's own config.json"

@@ -146,6 +146,8 @@ class Shape:
     extras: towers for images or sound and what joins them to the model; they live on the first pipeline stage.
     buffers_bytes: tables kept on every GPU that are no weights (rotary embeddings of the whole context).
     divisors: what tensor parallelism has to divide, by the name it has in the config.
+    expert_intermediate, query: width of one expert's hidden layer, and of all query heads (MLA: of all values), where
+    matrices do not tell, as in a GGUF header; 0 where they do.
     quantization: how the checkpoint is quantized, empty if it is not. kv_cache_dtype: what it wants the KV cache in.
     embedded_everywhere: vLLM's class keeps embedding and head on every pipeline stage, not only on those that use them.
     """
@@ -166,6 +168,8 @@ class Shape:
     dtype_bytes: int = 2
     experts: int = 0
     experts_per_token: int = 0
+    expert_intermediate: int = 0
+    query: int = 0
     divisors: tuple[tuple[str, int], ...] = ()
     quantization: str = ""
     kv_cache_dtype: str = ""

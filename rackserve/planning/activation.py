@@ -46,7 +46,8 @@ def _expert_workspace(shape: Shape, tensor_parallel: int, batched_tokens: int) -
 @functools.lru_cache(maxsize=1024)
 def expert_width(shape: Shape) -> int:
     """Columns of one expert's second matrix, 0 for a dense model."""
-    return max((matrix.columns for layer in shape.layers for matrix in layer.matrices if _is_second(matrix)), default=0)
+    found = (matrix.columns for layer in shape.layers for matrix in layer.matrices if _is_second(matrix))
+    return shape.expert_intermediate or max(found, default=0)
 
 
 def _is_second(matrix: Matrix) -> bool:

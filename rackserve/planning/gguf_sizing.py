@@ -14,7 +14,7 @@ from rackserve.domain.policy import KV_HEADROOM, USABLE_SHARE
 from rackserve.domain.service import DEFAULT_SLOTS
 from rackserve.domain.shape import Cache, CompressedCache
 from rackserve.planning.budget import GIB, Budget
-from rackserve.planning.gguf_weights import MIXES, GgufWeights, gguf_weights
+from rackserve.planning.gguf_weights import MIXES, GgufWeights, gguf_weights, read_weights
 from rackserve.planning.memory import (
     CELL_STEP,
     KV_BYTES_PER_ELEMENT,
@@ -153,7 +153,10 @@ def _instance(request: Request, name: str, kv: str) -> _Instance | str:
         name = found or name
     if request.offered and name not in request.offered:
         return f"{request.model} has no {name}; it has {', '.join(request.offered)}"
-    weights = gguf_weights(request.shape, name, sizes.get(name))
+    if request.file_parts is not None:
+        weights: GgufWeights | None = read_weights(sizes[name], *request.file_parts)
+    else:
+        weights = gguf_weights(request.shape, name, sizes.get(name))
     if weights is None:
         return f"quantization {name} is not known for {request.runtime}; known: {', '.join(MIXES)}"
     ubatch = request.batched_tokens or UBATCH_TOKENS

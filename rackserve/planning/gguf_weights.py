@@ -65,13 +65,18 @@ class GgufWeights:
         return self.layers + self.embedding + (0 if self.tied else self.output)
 
 
+def read_weights(size_bytes: int, embedding: int, output: int) -> GgufWeights:
+    """The parts of a file whose header was read."""
+    return GgufWeights(size_bytes - embedding - output, embedding, output or embedding, tied=not output)
+
+
 def gguf_weights(shape: Shape, quantization: str, size_bytes: int | None) -> GgufWeights | None:
     """The parts of a file; None for a quantization whose mix is not known and whose size neither."""
     mix = MIXES.get(quantization.upper())
     if mix is None and size_bytes is None:
         return None
     known = mix or Mix(0, 0, 8.5, 8.5)
-    tied = shape.head is None and bool(shape.layers) and bool(shape.layers[0].matrices)
+    tied = shape.head is None
     bits = known.output if tied else known.embedding
     embedding = math.ceil(shape.embedding.elements * bits / 8)
     output = embedding if tied else math.ceil(shape.embedding.elements * known.output / 8)

@@ -129,6 +129,8 @@ def _layer_floats(shape: Shape, kv_cache_dtype: str) -> int:
 
 def _query(shape: Shape) -> int:
     """Elements of all query heads of the widest layer; with MLA those of the values."""
+    if shape.query:
+        return shape.query
     outputs = [m.columns for layer in shape.layers for m in layer.matrices if m.name == "self_attn.o_proj"]
     lengths = [cache.key_length for cache in _kept(shape) if isinstance(cache, AttentionCache)]
     return max(outputs, default=shape.heads * max(lengths, default=shape.hidden // max(1, shape.heads)))

@@ -16,7 +16,8 @@ class Request:
     total_mib: memory of one GPU as the runtime sees it. gpus: cards of the group, of which each replica takes
     tensor_parallel x pipeline_parallel. quantization: a label of planning.quantize, empty for the checkpoint's own.
     offered: formats that checkpoints of this model are published in, where the choice is ours.
-    files: GGUF files by quantization, with their bytes.
+    files: GGUF files by quantization, with their bytes. file_parts: bytes of the embedding and of the output matrix in
+    the one file there is, where its header was read; an output of 0 is the embedding.
     host_mib: RAM of the host, where layers may be offloaded to it.
     max_model_len, avg_tokens: tokens of prompt plus completion. concurrency: requests at the peak.
     utilization: the engine's own memory flag, in its own meaning. ceiling: share of the GPU's memory that this
@@ -34,6 +35,7 @@ class Request:
     quantization: str = ""
     offered: tuple[str, ...] = ()
     files: tuple[tuple[str, int], ...] = ()
+    file_parts: tuple[int, int] | None = None
     kv_cache_dtype: str = "auto"
     max_model_len: int | None = None
     concurrency: int | None = None

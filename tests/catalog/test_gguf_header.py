@@ -91,7 +91,10 @@ def start(tensors=0, keys=1, version=3):
 
 
 def test_the_tiny_model(tiny):
-    assert read_gguf(tiny) == GgufFacts(
+    facts = read_gguf(tiny)
+    assert facts.numbers["block_count"] == 4
+    assert facts.numbers["attention.head_count_kv"] == 2
+    assert facts == GgufFacts(
         architecture="llama",
         layers=4,
         context_length=8192,
@@ -104,6 +107,9 @@ def test_the_tiny_model(tiny):
         tensor_bytes=4_099_008,
         file_type="Q8_0",
         sliding_window=None,
+        embedding_bytes=373_728,
+        output_bytes=373_728,
+        numbers=facts.numbers,
     )
 
 
