@@ -14,7 +14,7 @@ from rackserve.catalog.loader import Catalog, load_catalog
 from rackserve.cli.common import console, print_json
 from rackserve.cli.model_source import ModelSource, model_source
 from rackserve.cli.size import RUNTIMES
-from rackserve.domain.errors import InputError, Problem
+from rackserve.domain.errors import InputError, Problem, suggestion
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.policy import KV_HEADROOM
 from rackserve.planning.cost import DEFAULT_EFFICIENCY, Costs, Load, Prices, advice, costs
@@ -116,11 +116,10 @@ def _inputs(catalog: Catalog, tag: str | None, options: dict[str, Any]) -> tuple
     except InputError as error:
         problems.extend(error.problems)
     gpu = catalog.gpus.get(tag or "")
-    known = f"known: {', '.join(sorted(catalog.gpus))}"
     if tag is None:
         problems.append(Problem("is needed: a GPU tag", key="--gpu"))
     elif gpu is None:
-        problems.append(Problem(f"{tag} is not in the catalogue", key="--gpu", hint=known))
+        problems.append(Problem(f"{tag} is not in the catalogue", key="--gpu", hint=suggestion(tag, catalog.gpus)))
     elif not gpu.vram_mib and options["memory_mib"] is None:
         problems.append(Problem(f"is needed: {gpu.name} serves from the host's memory", key="--memory-mib"))
     problems.extend(_number_problems(options))

@@ -10,7 +10,7 @@ from rackserve.catalog.gguf_header import read_gguf
 from rackserve.catalog.gguf_shape import shape_from_gguf
 from rackserve.catalog.loader import Catalog
 from rackserve.catalog.shapes import shape_of
-from rackserve.domain.errors import InputError, Problem
+from rackserve.domain.errors import InputError, Problem, suggestion
 from rackserve.domain.model import LanguageModel
 from rackserve.domain.shape import Shape
 from rackserve.planning.gpu_fit import offered
@@ -52,7 +52,7 @@ def model_source(catalog: Catalog, model: str | None, config: Path | None, gguf:
         return ModelSource(gguf.stem, str(gguf), shape, files=(size,), runtime="llama.cpp", file_parts=parts)
     listed = catalog.models.get(model or "")
     if listed is None:
-        hint = f"known: {', '.join(sorted(catalog.models))}; or --config with the model's own config.json"
+        hint = f"{suggestion(model or '', catalog.models)} Any other model: --config with its own config.json"
         raise InputError([Problem(f"{model} is not in the catalogue", key="--model", hint=hint)])
     files = tuple((file.quantization, file.size_bytes) for file in listed.gguf)
     return ModelSource(listed.name, listed.repo, shape_of(listed), listed, files)

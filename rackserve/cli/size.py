@@ -11,7 +11,7 @@ from rich.markup import escape
 from rackserve.catalog.loader import Catalog, load_catalog
 from rackserve.cli.common import console, print_json
 from rackserve.cli.model_source import ModelSource, model_source
-from rackserve.domain.errors import InputError, Problem
+from rackserve.domain.errors import InputError, Problem, suggestion
 from rackserve.domain.gpu import Gpu
 from rackserve.planning.alternatives import alternatives
 from rackserve.planning.engine_facts import engine_for
@@ -117,7 +117,7 @@ def _request(catalog: Catalog, source: ModelSource, tag: str, options: dict[str,
 def _gpu(catalog: Catalog, tag: str, options: dict[str, Any]) -> Gpu:
     gpu = catalog.gpus.get(tag)
     if gpu is None:
-        hint = f"known: {', '.join(sorted(catalog.gpus))}"
+        hint = suggestion(tag, catalog.gpus)
         raise InputError([Problem(f"{tag} is not in the catalogue", key="--gpu", hint=hint)])
     problems = []
     if not gpu.vram_mib and options["memory_mib"] is None:

@@ -9,7 +9,8 @@ RackserveError
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 
@@ -47,6 +48,15 @@ class Problem:
             "hint": self.hint,
         }
         return {name: value for name, value in fields.items() if value}
+
+
+def suggestion(name: str, known: Iterable[str]) -> str:
+    """What was probably meant, or all that there is: a hint for a name that is not known."""
+    names = sorted(known)
+    words = set(name.lower().split("-"))
+    close = [other for other in names if words <= set(other.split("-"))]
+    close = close or difflib.get_close_matches(name, names, n=4, cutoff=0.6)
+    return f"did you mean {', '.join(close)}?" if close else f"known: {', '.join(names)}"
 
 
 class RackserveError(Exception):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from rackserve.catalog.loader import Catalog
-from rackserve.domain.errors import InputError, Problem
+from rackserve.domain.errors import InputError, Problem, suggestion
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
 from rackserve.domain.service import Service
@@ -35,9 +35,9 @@ def in_memory(host: Host, gpu: Gpu) -> bool:
 def _unknown_names(host: Host, catalog: Catalog) -> list[Problem]:
     gpu = catalog.gpus.get(host.gpu_tag)
     if gpu is None:
-        known = ", ".join(sorted(catalog.gpus))
         message = f"{host.gpu_tag} is not in the catalogue"
-        return [Problem(message, host=host.name, key="gpu_tag", hint=f"known: {known}"), *_models(host, catalog)]
+        hint = suggestion(host.gpu_tag, catalog.gpus)
+        return [Problem(message, host=host.name, key="gpu_tag", hint=hint), *_models(host, catalog)]
     problems = _models(host, catalog)
     if gpu.vendor == "apple" and host.memory_mib is None and host.services:
         problems.append(Problem("is needed: Apple's GPUs use the host's memory", host=host.name, key="memory_mib"))
@@ -47,14 +47,13 @@ def _unknown_names(host: Host, catalog: Catalog) -> list[Problem]:
 
 
 def _models(host: Host, catalog: Catalog) -> list[Problem]:
-    known = ", ".join(sorted(catalog.models))
     return [
         Problem(
             f"{service.model} is not in the catalogue",
             host=host.name,
             service=service.name,
             key="model",
-            hint=f"known: {known}",
+            hint=suggestion(service.model, catalog.models),
         )
         for service in host.services
         if service.model not in catalog.models
