@@ -25,6 +25,8 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
         "mxfp4": ("mxfp4",),
     }
 )
+# Names of methods rather than formats: vLLM reads the format from the checkpoint.
+AS_STORED = ("auto", "compressed-tensors", "modelopt", "modelopt_fp4", "fbgemm_fp8", "quark")
 _NAMES = {name: key for key, names in LABELS.items() for name in (key, *names) if name}
 # Formats by what the silicon multiplies, best quality first at each size; the last ones are unpacked to 16 bits.
 _PREFERENCE: tuple[tuple[str, str], ...] = (
@@ -60,7 +62,7 @@ class Quantization:
 
 def known_labels() -> tuple[str, ...]:
     """Every name that is understood."""
-    return tuple(_NAMES)
+    return (*_NAMES, *AS_STORED)
 
 
 def label(weight_format: str) -> str:
@@ -88,14 +90,13 @@ def as_stored(shape: Shape, gpu: Gpu) -> Quantization | str:
 
 def asked_for(name: str, shape: Shape, gpu: Gpu, offered: tuple[str, ...], *, converts: bool) -> Quantization | str:
     """What the operator asked for, or the sentence that says why it cannot be."""
+    if name.lower() in AS_STORED:
+        return as_stored(shape, gpu)
     chosen = weight_format(name)
     if chosen is None:
         return f"quantization {name} is not known; known: {', '.join(known_labels())}"
     if shape.quantization:
-        stored = as_stored(shape, gpu)
-        if isinstance(stored, str) or label(chosen) in shape.quantization or chosen in shape.quantization:
-            return stored
-        return f"the checkpoint is {shape.quantization}, it cannot be served as {name}: leave quantization out"
+        return _as_asked(name, chosen, shape, gpu)
     unable = cannot(chosen, gpu)
     if unable:
         return unable
@@ -108,6 +109,13 @@ def asked_for(name: str, shape: Shape, gpu: Gpu, offered: tuple[str, ...], *, co
         notes.append(f"no checkpoint in {label(chosen)} is listed for this model: name one in a catalogue of your own")
     reason = f"quantization {label(chosen)}: asked for, {how}"
     return Quantization(chosen, label(chosen), reason, tuple(note for note in notes if note), converted)
+
+
+def _as_asked(name: str, chosen: str, shape: Shape, gpu: Gpu) -> Quantization | str:
+    """A quantized checkpoint, if it is what was asked for."""
+    if label(chosen) in shape.quantization or chosen in shape.quantization:
+        return as_stored(shape, gpu)
+    return f"the checkpoint is {shape.quantization}, it cannot be served as {name}: leave quantization out"
 
 
 def candidates(gpu: Gpu, offered: tuple[str, ...], *, converts: bool) -> list[Quantization]:
