@@ -10,6 +10,7 @@ from rackserve.domain.engine import BatchTier, Engine
 from rackserve.domain.policy import KV_HEADROOM, RESERVE
 from rackserve.domain.shape import StateCache
 from rackserve.planning import budget, quantize
+from rackserve.planning.activation import MIB
 from rackserve.planning.budget import Budget, Steps
 from rackserve.planning.kv_cache import KvLayout, flat_layout, stage_layouts
 from rackserve.planning.parallel import Parallel, decide
@@ -155,5 +156,6 @@ def _kv_bytes(request: Request, engine: Engine, part: Budget, share: float) -> i
     if request.runtime == "vllm":
         return budget.vllm_kv(part, engine, share)
     if request.runtime == "sglang":
-        return min(budget.sglang_kv(part, engine, share), part.kv)
+        # A share that leaves too little for activations and graphs runs out of memory under load, not at the start.
+        return min(budget.sglang_kv(part, engine, share), part.kv - engine.context_mib * MIB)
     return budget.trtllm_kv(part, share)

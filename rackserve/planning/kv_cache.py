@@ -55,7 +55,7 @@ class Spec:
 class KvLayout:
     """Groups of layers that share block tables, drawing blocks of `block_bytes` from one pool on each GPU.
 
-    layer_bytes: bytes that one request needs per layer kind, counted as the engine's check at start does.
+    layers: how many layers of each kind this GPU has.
     """
 
     groups: tuple[Spec, ...]
