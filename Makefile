@@ -10,7 +10,7 @@ LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca
 TEST_PACKAGES := shellcheck podman runc slirp4netns
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils fdisk
 
-.PHONY: demo test test-quick test-vagrant accuracy lint setup packages requirements clean
+.PHONY: demo test test-quick test-vagrant accuracy docs lint setup packages requirements clean
 
 demo: setup
 	@$(BIN)/rackserve lab demo $(if $(KEEP),--keep)
@@ -32,6 +32,10 @@ accuracy: setup build/model-configs
 
 build/model-configs: requirements/accuracy.txt
 	@PYTHON=$(BIN)/python tools/model_configs.sh
+
+# Pages that are written from the catalogue.
+docs: setup
+	$(BIN)/python -m rackserve.report.stack_page > docs/drivers.md
 
 lint: setup
 	$(BIN)/ruff check .

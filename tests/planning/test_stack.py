@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from rackserve.catalog.loader import load_catalog
 from rackserve.domain.stack import NvidiaDriver
-from tests.planning.decision_table import rows
+from rackserve.planning.decision_table import table
+from rackserve.report.stack_page import page
 from tests.planning.stacking import (
     A100,
     B200,
@@ -185,10 +188,33 @@ def test_every_decision_has_its_reason():
 # the table of all
 
 
-def test_the_decision_table_has_a_row_for_each_tag_under_each_system():
+TABLE = table(load_catalog())
+CELLS = [(tag, system) for tag, cells in TABLE.items() for system in cells]
+
+
+@pytest.mark.parametrize(("tag", "system"), CELLS, ids=str)
+def test_each_cell_keeps_what_its_card_and_system_demand(tag, system):
     shipped = load_catalog()
-    table = {(row.tag, row.os): row for row in rows(shipped)}
-    assert set(table) == {(tag, system) for tag in shipped.gpus for system in shipped.stacks.systems}
-    row = table["l40s", "ubuntu-24.04"]
-    assert (row.driver, row.runtimes["vllm"], row.refused) == ("580 open", "0.33.0 (wheel)", ())
-    assert table["l40s", "macos-26"].refused
+    gpu, entry = shipped.gpus[tag], TABLE[tag][system]
+    assert bool(entry.refused) or bool(entry.driver) or gpu.vendor == "none"
+    if system.startswith("macos"):
+        assert bool(entry.refused) == (gpu.vendor not in {"apple", "none"})
+    elif gpu.vendor == "apple":
+        assert entry.refused
+    if gpu.vendor == "nvidia" and not entry.refused:
+        assert ("proprietary" in entry.driver) == (gpu.kernel_module == "proprietary")
+        assert ("signed" in entry.driver) == system.startswith("ubuntu")
+        branch, floor = entry.driver.split()[0], gpu.driver_min or "0"
+        assert int(branch) >= int(floor.split(".")[0])
+    if gpu.vendor in {"intel", "apple", "none"}:
+        assert not any(
+            name.startswith(("vllm", "sglang", "tensorrt-llm")) and gpu.vendor != "none" for name in entry.runtimes
+        )
+    if gpu.vendor == "amd" and not entry.refused:
+        assert "AMD" in entry.driver
+        assert not any(name.startswith("tensorrt-llm") for name in entry.runtimes)
+
+
+def test_the_page_of_drivers_is_the_table():
+    written = (Path(__file__).parents[2] / "docs" / "drivers.md").read_text(encoding="utf-8")
+    assert written == page(load_catalog()), "run `make docs`"
