@@ -8,6 +8,11 @@ from rackserve.domain.shape import AttentionCache, Shape
 from rackserve.planning.weights import VOCAB_PADDING
 
 
+# Every layer waits for all of its tensor-parallel GPUs, so they share a host's NVLink or PCIe; more GPUs than this are
+# in several hosts, and stages cross the network (vLLM's guide on parallelism).
+HOST_GPUS = 8
+
+
 @dataclass(frozen=True, slots=True)
 class Parallel:
     """GPUs of one replica, and how many replicas the group of GPUs holds."""
@@ -51,8 +56,9 @@ def _chosen(shape: Shape, gpus: int, pipeline: int | None) -> Parallel | str:
     if gpus % stages:
         return f"pipeline parallel {stages} does not divide {gpus} GPUs"
     across = gpus // stages
+    largest = min(across, HOST_GPUS)
     tensor = next(
-        size for size in range(across, 0, -1) if across % size == 0 and not tensor_parallel_problem(shape, size)
+        size for size in range(largest, 0, -1) if across % size == 0 and not tensor_parallel_problem(shape, size)
     )
     if pipeline is not None:
         reason = f"tensor parallel {tensor} in each of {stages} stages"
@@ -61,7 +67,8 @@ def _chosen(shape: Shape, gpus: int, pipeline: int | None) -> Parallel | str:
     if stages == 1:
         reason = f"tensor parallel {tensor}: all {gpus} GPUs" if gpus > 1 else "one GPU"
     else:
-        why = tensor_parallel_problem(shape, across)
+        within = f"tensor parallelism stays within the {HOST_GPUS} GPUs of one host"
+        why = tensor_parallel_problem(shape, across) or within
         reason = f"tensor parallel {tensor} x pipeline parallel {stages}: {why}"
     return _checked(shape, gpus, tensor, stages, reason)
 

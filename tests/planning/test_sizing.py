@@ -175,6 +175,13 @@ def test_tensor_parallel_takes_all_gpus_where_it_divides_and_pipeline_the_rest_w
     assert "does not divide" in three.reason
 
 
+def test_more_gpus_than_a_host_has_become_pipeline_stages():
+    many = sized("h100-sxm-80gb", model="deepseek-v3", gpus=16).parallel
+    assert (many.tensor, many.pipeline) == (8, 2)
+    assert "within the 8 GPUs of one host" in many.reason
+    assert sized("h100-sxm-80gb", model="deepseek-v3", gpus=16, tensor_parallel=16).parallel.tensor == 16
+
+
 def test_what_heads_do_not_divide_is_refused_with_what_would():
     reason = impossible(gpus=3, tensor_parallel=3)
     assert "does not divide num_attention_heads 32" in reason
