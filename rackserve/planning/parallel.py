@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from rackserve.domain.shape import AttentionCache, Shape
 from rackserve.planning.weights import VOCAB_PADDING
 
-
 # Every layer waits for all of its tensor-parallel GPUs, so they share a host's NVLink or PCIe; more GPUs than this are
 # in several hosts, and stages cross the network (vLLM's guide on parallelism).
 HOST_GPUS = 8
