@@ -48,7 +48,7 @@ datacentre = [
             "services": [
                 {
                     "name": "frontier",
-                    "model": "deepseek-v3",  # published in FP8 only: 627 GiB of weights
+                    "model": "deepseek-v3",  # published in FP8 only: 629 GiB of weights
                     "runtime": "sglang",  # structured output, radix prefix cache
                     "gpus": 8,
                     "max_model_len": 32768,
@@ -184,7 +184,7 @@ datacentre = [
 # ------------------------------------------------------------------------------------- workstation and desktop GPUs
 workstations = [
     ("ws01.example.org", _one("rtx-6000-ada", "qwen3-32b", _noble, name="assistant")),
-    ("ws02.example.org", _one("rtx-a6000", "command-r-35b", _trixie, name="rag", quantization="gptq")),
+    ("ws02.example.org", _one("rtx-a6000", "command-r-35b", _trixie, name="rag", quantization="awq")),
     # Two cards of 24 GB are 48 GB for one model: tensor parallel over PCIe.
     ("ws03.example.org", _one("rtx-3090", "qwen3-32b", _trixie, 2, name="assistant", concurrency=2)),
     ("ws04.example.org", _one("rtx-4090", "qwen3-14b", _noble, name="assistant")),

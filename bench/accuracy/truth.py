@@ -24,12 +24,15 @@ from bench.accuracy.oracle import BATCHED_TOKENS, OracleCase
 from bench.accuracy.spread import GIB
 from rackserve.planning.budget import tiers
 from rackserve.planning.request import Request
+from rackserve.planning.sized import Sizing
 from rackserve.planning.sizing import size
 
 SHARES = tuple(percent / 100 for percent in range(2, 96))
 LENGTHS = (2048, 8192, 16384, 32768, 131072)
 TOTALS_GIB = (24, 48, 80, 141, 192)
 SHARE = 0.9
+# vLLM's own, by the GPU's memory in GiB.
+_DEFAULT_SEQS = {total: 1024 if total >= 70 else 256 for total in TOTALS_GIB}  # noqa: PLR2004
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,29 +116,39 @@ def oracle_questions(cases: Iterable[OracleCase]) -> Iterator[Question]:
 def _totals(case: OracleCase) -> Iterator[Question]:
     for total in TOTALS_GIB:
         budget = math.ceil(total * GIB * SHARE)
-        least, most = (budget - overhead(case, bound, total) for bound in (LEAST, MOST))
         for text, need in case.row["request_bytes"].items():
             # The pool keeps one block for itself.
             wanted, length = need + case.row["bytes_per_block"], int(text)
+            sized = _sized(case.request(total, length, SHARE))
+            seqs = sized.max_num_seqs if sized else _DEFAULT_SEQS[total]
+            least, most = (budget - overhead(case, bound, seqs) for bound in (LEAST, MOST))
             truth = True if most >= wanted else None if least >= wanted else False
             margin = ((most if truth else least) - wanted) / GIB
             name = f"{case.name}, {length} tokens, {total} GiB"
-            yield Question(name, case, length, budget, truth, margin, _fits(case.request(total, length, SHARE)))
+            yield Question(name, case, length, budget, truth, margin, sized is not None and sized.fits)
 
 
 def _fits(request: Request) -> bool:
-    """The planner's answer for the batch sizes that the truth holds for; it would choose smaller ones itself."""
+    sized = _sized(request)
+    return sized is not None and sized.fits
+
+
+def _sized(request: Request) -> Sizing | None:
+    """The planner's answer for the engine's own batch sizes; it would choose smaller ones itself.
+
+    Of recurrent models it states fewer sequences even so, where the cache has no more states; the truth is that of the
+    number that it states.
+    """
     if request.engine is None:
-        return False
+        return None
     default = tiers(request.engine, request.gpu, request.total_bytes)[0]
     sized = size(replace(request, engine=request.engine.model_copy(update={"tiers": (default,)})))
-    return not isinstance(sized, str) and sized.fits
+    return None if isinstance(sized, str) else sized
 
 
-def overhead(case: OracleCase, bound: Bound, total_gib: int) -> float:
+def overhead(case: OracleCase, bound: Bound, seqs: int) -> float:
     """Bytes of one GPU before the KV cache: vLLM's weights, MLA's copies, and one bound of the rest."""
     shape, parallel = case.shape, case.row["tp"]
-    seqs = 1024 if total_gib >= 70 else 256  # noqa: PLR2004  vLLM's defaults by GPU memory
     special = shape.experts > 0 or shape.latent
     sampler = _SAMPLER_COPIES * seqs * shape.vocab * 4
     step = BATCHED_TOKENS * (3 * shape.intermediate / parallel + 4 * shape.hidden) * 2

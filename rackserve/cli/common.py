@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
 import click
 from rich.console import Console
 from rich.markup import escape
 
+from rackserve.catalog.loader import Catalog
+from rackserve.domain.errors import Problem, suggestion
+from rackserve.domain.gpu import Gpu
 from rackserve.fleet import plan_fleet
+from rackserve.planning.instance import GGUF_RUNTIMES
 from rackserve.planning.plans import HostPlan
 from rackserve.rollout.inventory import InventoryHost, read_inventory
 
@@ -18,6 +22,8 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 # People's text; stdout belongs to --json alone.
 console = Console(stderr=True, highlight=False)
+# RAM of a host in MiB, up to 64 TiB as in an inventory.
+MEMORY_MIB = click.IntRange(64, 64 * 2**20)
 
 
 def inventory_arguments(command: Command) -> Command:
@@ -33,6 +39,28 @@ def planned(inventory: str, limit: tuple[str, ...]) -> list[tuple[InventoryHost,
     """Plan the hosts of an inventory. Raises InputError that carries all problems of all hosts."""
     entries = read_inventory(inventory, limit)
     return list(zip(entries, plan_fleet((entry.name, entry.data) for entry in entries), strict=True))
+
+
+def gpu_of(catalog: Catalog, tag: str | None, options: Mapping[str, Any]) -> tuple[Gpu | None, list[Problem]]:
+    """The GPU of a tag, and what --gpus, --memory-mib and --runtime say that does not go with it."""
+    if tag is None:
+        return None, [Problem("is needed: a GPU tag", key="--gpu")]
+    gpu = catalog.gpus.get(tag)
+    if gpu is None:
+        return None, [Problem(f"{tag} is not in the catalogue", key="--gpu", hint=suggestion(tag, catalog.gpus))]
+    problems = []
+    if not gpu.vram_mib and options["memory_mib"] is None:
+        problems.append(Problem(f"is needed: {gpu.name} serves from the host's memory", key="--memory-mib"))
+    if not gpu.vram_mib and options["gpus"] > 1:
+        problems.append(Problem(f"{options['gpus']}: {gpu.name} has one memory, that of the host", key="--gpus"))
+    if gpu.vendor == "none" and options["runtime"] not in {None, *GGUF_RUNTIMES}:
+        problems.append(Problem(f"{options['runtime']} needs a GPU", key="--runtime"))
+    return gpu, problems
+
+
+def in_words(problems: Iterable[Problem]) -> str:
+    """What is wrong and what would work, without where: in a command that is about one thing."""
+    return "; ".join(f"{problem.message}{f' ({problem.hint})' if problem.hint else ''}" for problem in problems)
 
 
 def print_json(value: Any) -> None:

@@ -11,10 +11,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from rackserve.catalog.loader import Catalog, load_catalog
-from rackserve.cli.common import console, print_json
+from rackserve.cli.common import MEMORY_MIB, console, gpu_of, in_words, print_json
 from rackserve.cli.model_source import ModelSource, model_source
 from rackserve.cli.size import RUNTIMES
-from rackserve.domain.errors import InputError, Problem, suggestion
+from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.policy import KV_HEADROOM
 from rackserve.planning.cost import DEFAULT_EFFICIENCY, Costs, Load, Prices, advice, costs
@@ -66,7 +66,7 @@ class _Answer:
 @click.option("--concurrency", type=click.IntRange(1, 65536), help="Requests at once. Default: as many as fit.")
 @click.option("--avg-prompt-tokens", "prompt", type=click.IntRange(1, 2**31), default=1000, show_default=True)
 @click.option("--avg-completion-tokens", "completion", type=click.IntRange(1, 2**31), default=300, show_default=True)
-@click.option("--memory-mib", type=click.IntRange(64), help="RAM of the host: unified memory, tag cpu.")
+@click.option("--memory-mib", type=MEMORY_MIB, help="RAM of the host: unified memory, tag cpu.")
 @click.option("--gpu-hour", type=float, help="Price of an hour of one GPU, hired or written off. Required.")
 @click.option("--power-watts", type=float, help="Watts of the whole host under load; needs --kwh-price.")
 @click.option("--kwh-price", type=float, help="Price of a kWh; needs --power-watts.")
@@ -98,7 +98,7 @@ def cost(tag: str | None, extra: tuple[str, ...], as_json: bool, **options: Any)
         raise
     if isinstance(answer, str):
         if as_json:
-            print_json({"model": source.name, "gpu": gpu.tag, "errors": [{"message": answer}]})
+            print_json({"model": source.name, "gpu": gpu.tag, "errors": [Problem(answer).as_dict()]})
         console.print(f"[red]no[/red]  {escape(answer)}", soft_wrap=True)
         raise click.exceptions.Exit(1)
     if as_json:
@@ -115,13 +115,8 @@ def _inputs(catalog: Catalog, tag: str | None, options: dict[str, Any]) -> tuple
         source = model_source(catalog, options["model"], options["config"], options["gguf"])
     except InputError as error:
         problems.extend(error.problems)
-    gpu = catalog.gpus.get(tag or "")
-    if tag is None:
-        problems.append(Problem("is needed: a GPU tag", key="--gpu"))
-    elif gpu is None:
-        problems.append(Problem(f"{tag} is not in the catalogue", key="--gpu", hint=suggestion(tag, catalog.gpus)))
-    elif not gpu.vram_mib and options["memory_mib"] is None:
-        problems.append(Problem(f"is needed: {gpu.name} serves from the host's memory", key="--memory-mib"))
+    gpu, found = gpu_of(catalog, tag, options)
+    problems.extend(found)
     problems.extend(_number_problems(options))
     if problems or source is None or gpu is None:
         raise InputError(problems)
@@ -188,17 +183,19 @@ def _request(catalog: Catalog, source: ModelSource, gpu: Gpu, options: dict[str,
     listed = source.listed
     has_checkpoint = source.runtime is None and (listed is None or bool(listed.checkpoints) or not listed.gguf)
     runtime = options["runtime"] or source.runtime or default_runtime(gpu, has_checkpoint=has_checkpoint)
-    cards = (gpu,) * options["gpus"] if gpu.vendor != "none" else ()
+    # All cards are alike, so one says for all of them which versions run.
+    cards = (gpu,) if gpu.vendor != "none" else ()
     solved = solve(StackRequest(gpu.tag, cards, runtimes=((runtime, None),)), catalog)
     if not isinstance(solved, Stack):
-        return "; ".join(problem.message for problem in solved)
+        return in_words(solved)
     question = Question(
         model=source.name,
         shape=source.shape,
         formats=source.offered("vllm") if listed is not None else (),
         files=source.files,
+        file_parts=source.file_parts,
         quantization=options["quantization"],
-        kv_cache_dtype=options["kv_cache_dtype"],
+        kv_cache_dtype=options["kv_cache_dtype"].lower(),
         max_model_len=options["max_model_len"],
         concurrency=options["concurrency"],
         avg_tokens=options["prompt"] + options["completion"],

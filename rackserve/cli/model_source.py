@@ -52,7 +52,7 @@ def model_source(catalog: Catalog, model: str | None, config: Path | None, gguf:
         return ModelSource(gguf.stem, str(gguf), shape, files=(size,), runtime="llama.cpp", file_parts=parts)
     listed = catalog.models.get(model or "")
     if listed is None:
-        hint = f"{suggestion(model or '', catalog.models)} Any other model: --config with its own config.json"
+        hint = f"{suggestion(model or '', catalog.models)}; any other model: --config with its own config.json"
         raise InputError([Problem(f"{model} is not in the catalogue", key="--model", hint=hint)])
     files = tuple((file.quantization, file.size_bytes) for file in listed.gguf)
     return ModelSource(listed.name, listed.repo, shape_of(listed), listed, files)
@@ -63,4 +63,7 @@ def _from_config(path: Path) -> ModelSource:
     file = path / "config.json" if path.is_dir() else path
     shape = read_config_file(file)
     folder = file.resolve().parent.name if file.name == "config.json" else file.stem.removesuffix("_config")
-    return ModelSource(folder or "model", str(file.parent), shape)
+    name = folder or "model"
+    # A lone file is no checkpoint that a runtime could load: its model is only named.
+    has_checkpoint = (file.parent / "config.json").is_file()
+    return ModelSource(name, str(file.parent) if has_checkpoint else name, shape)

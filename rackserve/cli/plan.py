@@ -9,6 +9,7 @@ from rich.markup import escape
 
 from rackserve.cli.common import console, inventory_arguments, planned, print_json, print_problems
 from rackserve.domain.errors import InputError
+from rackserve.planning.fit import in_memory
 from rackserve.planning.plans import LLAMACPP, GpuServicePlan, HostPlan
 from rackserve.planning.stack import Stack
 from rackserve.rendering import unit_digest
@@ -37,6 +38,8 @@ def plan(inventory: str, limit: tuple[str, ...], as_json: bool) -> None:
 
 
 def _host_object(host_plan: HostPlan) -> dict[str, object]:
+    # RAM is no budget of a host whose services live on GPUs.
+    ram = in_memory(host_plan.host, host_plan.gpu)
     services = [
         *(
             {**service.as_dict(), "argv": list(llamacpp.argv(service)), "digest": unit_digest(service)}
@@ -47,8 +50,8 @@ def _host_object(host_plan: HostPlan) -> dict[str, object]:
     return {
         "name": host_plan.host.name,
         "stack": stack_object(host_plan),
-        "memory_mib": host_plan.capacity_mib,
-        "budget_mib": host_plan.budget_mib,
+        "memory_mib": host_plan.capacity_mib if ram else None,
+        "budget_mib": host_plan.budget_mib if ram else None,
         "services": services,
         "errors": [problem.as_dict() for problem in host_plan.errors],
     }
@@ -80,7 +83,7 @@ def _show(host_plan: HostPlan) -> None:
         console.print(f"  {escape(_stack_line(host_plan.stack))}", soft_wrap=True)
         for warning in host_plan.stack.warnings:
             console.print(f"  [yellow]warning[/yellow] {escape(warning)}", soft_wrap=True)
-    else:
+    elif in_memory(host_plan.host, host_plan.gpu):
         console.print(memory_bar(host_plan), soft_wrap=True)
     for service in host_plan.services:
         console.print(f"  [bold]{service.name}[/bold]  {service.model.name} at {service.probe_url}/v1", soft_wrap=True)

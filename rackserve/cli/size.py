@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import click
 from rich.markup import escape
 
 from rackserve.catalog.loader import Catalog, load_catalog
-from rackserve.cli.common import console, print_json
+from rackserve.cli.common import MEMORY_MIB, console, gpu_of, in_words, print_json
 from rackserve.cli.model_source import ModelSource, model_source
-from rackserve.domain.errors import InputError, Problem, suggestion
+from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
+from rackserve.domain.service import RuntimeName
 from rackserve.planning.alternatives import alternatives
 from rackserve.planning.engine_facts import engine_for
 from rackserve.planning.fit import FIRST_PORT
@@ -25,7 +26,13 @@ from rackserve.planning.stack import Stack, StackRequest, solve
 from rackserve.report.bars import gpu_bar
 from rackserve.runtimes.commands import Endpoint, argv, endpoint_of, gguf_name
 
-RUNTIMES = ("vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "lmstudio")
+RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
+# llama.cpp splits layers over GPUs by itself, and has no share of memory that could be stated.
+_NOT_FOR_GGUF = {
+    "utilization": "--gpu-memory-utilization",
+    "tensor_parallel": "--tensor-parallel",
+    "pipeline_parallel": "--pipeline-parallel",
+}
 
 
 @click.command()
@@ -48,15 +55,15 @@ RUNTIMES = ("vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "lmstudio")
 @click.option("--tensor-parallel", type=click.IntRange(1, 4096))
 @click.option("--pipeline-parallel", type=click.IntRange(1, 4096))
 @click.option("--max-num-batched-tokens", "batched_tokens", type=click.IntRange(1, 2**31), help="Tokens of one step.")
-@click.option("--memory-mib", type=click.IntRange(64), help="RAM of the host: unified memory, offload, tag cpu.")
+@click.option("--memory-mib", type=MEMORY_MIB, help="RAM of the host: unified memory, offload, tag cpu.")
 @click.option("--catalog", "extra", multiple=True, help="Your own catalogue file or folder; repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object on stdout.")
 def size(tag: str, extra: tuple[str, ...], as_json: bool, **options: Any) -> None:
     """Say whether a model fits on GPUs of a tag, with which flags, and why; exit 1 if it does not."""
     try:
         catalog = load_catalog(extra)
-        source = model_source(catalog, options["model"], options["config"], options["gguf"])
-        request = _request(catalog, source, tag, options)
+        source, gpu = _inputs(catalog, tag, options)
+        request = _request(catalog, source, gpu, options)
     except InputError as error:
         if as_json:
             print_json({"fits": False, "errors": [problem.as_dict() for problem in error.problems]})
@@ -71,22 +78,48 @@ def size(tag: str, extra: tuple[str, ...], as_json: bool, **options: Any) -> Non
     raise click.exceptions.Exit(0 if isinstance(sized, Sizing) and sized.fits else 1)
 
 
-def _request(catalog: Catalog, source: ModelSource, tag: str, options: dict[str, Any]) -> Request | str:
-    """The sizing request, or the sentence that says why GPU and runtime do not go together."""
-    gpu = _gpu(catalog, tag, options)
-    problems = [
+def _inputs(catalog: Catalog, tag: str, options: dict[str, Any]) -> tuple[ModelSource, Gpu]:
+    """Model and GPU. Raises InputError with everything that is wrong with the options."""
+    problems: list[Problem] = []
+    source = None
+    try:
+        source = model_source(catalog, options["model"], options["config"], options["gguf"])
+    except InputError as error:
+        problems.extend(error.problems)
+    gpu, found = gpu_of(catalog, tag, options)
+    problems.extend(found)
+    problems.extend(
         Problem(f"expected more than 0 and at most 1, found {options[key]}", key=name)
         for key, name in (("utilization", "--gpu-memory-utilization"), ("ceiling", "--memory-ceiling"))
         if options[key] is not None and not 0 < options[key] <= 1
-    ]
-    if problems:
+    )
+    runtime = _runtime(source, gpu, options)
+    if runtime in GGUF_RUNTIMES:
+        problems.extend(
+            Problem(f"has no meaning for {runtime}", key=name, hint="leave it out")
+            for key, name in _NOT_FOR_GGUF.items()
+            if options[key] is not None
+        )
+    if problems or source is None or gpu is None:
         raise InputError(problems)
-    runtime = options["runtime"] or source.runtime or default_runtime(gpu)
+    return source, gpu
+
+
+def _runtime(source: ModelSource | None, gpu: Gpu | None, options: dict[str, Any]) -> str:
+    """The runtime that is asked for or the only one that can; else the GPU's default, empty where that is not known."""
+    forced = options["runtime"] or (source.runtime if source is not None else None)
+    return forced or (default_runtime(gpu) if gpu is not None else "")
+
+
+def _request(catalog: Catalog, source: ModelSource, gpu: Gpu, options: dict[str, Any]) -> Request | str:
+    """The sizing request, or the sentence that says why GPU and runtime do not go together."""
+    runtime = _runtime(source, gpu, options)
+    # All cards are alike, so one says for all of them which versions run.
     cards = (gpu,) if gpu.vendor != "none" else ()
     wanted = (runtime, options["runtime_version"])
-    solved = solve(StackRequest(tag, cards * min(options["gpus"], 64), runtimes=(wanted,)), catalog)
+    solved = solve(StackRequest(gpu.tag, cards, runtimes=(wanted,)), catalog)
     if not isinstance(solved, Stack):
-        return "; ".join(f"{problem.message}{f' ({problem.hint})' if problem.hint else ''}" for problem in solved)
+        return in_words(solved)
     version = solved.runtimes[runtime].version
     return Request(
         model=source.name,
@@ -101,7 +134,7 @@ def _request(catalog: Catalog, source: ModelSource, tag: str, options: dict[str,
         offered=source.offered(runtime),
         files=source.files,
         file_parts=source.file_parts,
-        kv_cache_dtype=options["kv_cache_dtype"],
+        kv_cache_dtype=options["kv_cache_dtype"].lower(),
         max_model_len=options["max_model_len"],
         concurrency=options["concurrency"],
         avg_tokens=options["avg_tokens"],
@@ -111,39 +144,26 @@ def _request(catalog: Catalog, source: ModelSource, tag: str, options: dict[str,
         batched_tokens=options["batched_tokens"],
         ceiling=options["ceiling"],
         host_mib=options["memory_mib"],
+        host_ceiling=options["ceiling"],
     )
-
-
-def _gpu(catalog: Catalog, tag: str, options: dict[str, Any]) -> Gpu:
-    gpu = catalog.gpus.get(tag)
-    if gpu is None:
-        hint = suggestion(tag, catalog.gpus)
-        raise InputError([Problem(f"{tag} is not in the catalogue", key="--gpu", hint=hint)])
-    problems = []
-    if not gpu.vram_mib and options["memory_mib"] is None:
-        problems.append(Problem(f"is needed: {gpu.name} serves from the host's memory", key="--memory-mib"))
-    if not gpu.vram_mib and options["gpus"] > 1:
-        problems.append(Problem(f"{options['gpus']}: {gpu.name} has one memory, that of the host", key="--gpus"))
-    if gpu.vendor == "none" and options["runtime"] not in {None, *GGUF_RUNTIMES}:
-        problems.append(Problem(f"{options['runtime']} needs a GPU", key="--runtime"))
-    if problems:
-        raise InputError(problems)
-    return gpu
 
 
 def _refuse(reason: str, *, as_json: bool) -> None:
     if as_json:
-        print_json(
-            {"fits": False, "reasons": [reason], "warnings": [], "alternatives": [], "errors": [{"message": reason}]}
-        )
+        errors = [Problem(reason).as_dict()]
+        print_json({"fits": False, "reasons": [reason], "warnings": [], "alternatives": [], "errors": errors})
     console.print(f"[red]no[/red]  {escape(reason)}", soft_wrap=True)
 
 
 def _endpoint(sized: Sizing, source: ModelSource) -> Endpoint:
     if source.listed is not None:
         return endpoint_of(sized, source.name, source.listed, "127.0.0.1", FIRST_PORT)
-    has_file = sized.offload is None or source.runtime is not None
-    reference = source.reference if has_file else gguf_name(source.name, sized)
+    if sized.offload is not None:
+        reference = source.reference if source.runtime is not None else gguf_name(source.name, sized)
+    else:
+        # A checkpoint in another format is a folder of its own; this one would be loaded as it is.
+        other = sized.weight_format and not sized.converted
+        reference = f"{source.reference}-{sized.quantization}" if other else source.reference
     return Endpoint(source.name, reference, port=FIRST_PORT)
 
 

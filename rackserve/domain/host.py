@@ -34,7 +34,7 @@ class Host(Frozen):
     gpu_count: GPUs of this tag in the host.
     os, kernel: what the host runs, as in "ubuntu-24.04" and "6.8.0"; needed to check the driver and runtime stack.
     driver_branch, kernel_module, allow_eol, secure_boot: what the stack has to keep to; left out, the catalogue's
-    policy.
+    policy. A branch of NVIDIA's driver ("580") or a series of AMD's ("30.30").
     gpu_simulated: the tag is pretended: planned for as a GPU's memory, served on the CPU, PCI bus not compared.
     apt_lock_timeout: seconds to wait for another package manager to finish.
     """
@@ -45,11 +45,11 @@ class Host(Frozen):
     gpu_count: int = Field(default=1, ge=1, le=64)
     os: Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z0-9.]{1,20}$")] | None = None
     kernel: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){0,3}([.+-][A-Za-z0-9._+~-]+)?$")] | None = None
-    driver_branch: Annotated[str, StringConstraints(pattern=r"^[0-9]{3}$")] | None = None
+    driver_branch: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4})?$")] | None = None
     kernel_module: Literal["open", "proprietary"] | None = None
     allow_eol: bool = False
     secure_boot: bool | None = None
-    memory_mib: int | None = Field(default=None, ge=64)
+    memory_mib: int | None = Field(default=None, ge=64, le=64 * 2**20)
     memory_ceiling: float = Field(default=0.85, gt=0, le=0.95)
     services: tuple[Service, ...] = ()
     model_hub: Url | None = None

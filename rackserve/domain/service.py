@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ipaddress
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from rackserve.domain.base import Frozen, ServiceName
 
@@ -26,8 +26,28 @@ def _network(value: str) -> str:
 
 
 RuntimeName = Literal["vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "lmstudio"]
-# One GPU of a host by its number in PCI order; a service names several to share them with others.
-GpuIndex = Annotated[int, Field(ge=0, le=63)]
+_MOST_GPUS = 64
+
+
+def _is_number(value: Any, least: int, most: int) -> bool:
+    # True is 1 to Python, and a mistake to an operator.
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
+
+
+def _gpus(value: Any) -> int | tuple[int, ...]:
+    if _is_number(value, 1, _MOST_GPUS):
+        return int(value)
+    if not isinstance(value, list | tuple) or not value or not all(_is_number(n, 0, _MOST_GPUS - 1) for n in value):
+        msg = f"expected a number of GPUs from 1 to {_MOST_GPUS}, or a list of GPU numbers"
+        raise ValueError(msg)
+    if len(set(value)) < len(value):
+        msg = "expected each GPU number once"
+        raise ValueError(msg)
+    return tuple(value)
+
+
+# A number of GPUs, or GPUs of the host by their numbers in PCI order.
+Gpus = Annotated[int | tuple[int, ...], BeforeValidator(_gpus)]
 
 
 class Service(Frozen):
@@ -46,12 +66,12 @@ class Service(Frozen):
     runtime: RuntimeName | None = None
     runtime_version: Annotated[str, StringConstraints(pattern=r"^[0-9a-z.]{1,20}$")] | None = None
     quantization: str | None = None
-    kv_cache_dtype: Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,20}$")] | None = None
+    kv_cache_dtype: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]{1,20}$", to_lower=True)] | None = None
     max_model_len: int | None = Field(default=None, ge=256)
     concurrency: int | None = Field(default=None, ge=1, le=4096)
     avg_tokens: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1, le=1024)
-    gpus: Annotated[int, Field(ge=1, le=64)] | Annotated[tuple[GpuIndex, ...], Field(min_length=1, max_length=64)] = 1
+    gpus: Gpus = 1
     gpu_share: float | None = Field(default=None, gt=0, le=0.95)
     tensor_parallel: int | None = Field(default=None, ge=1, le=64)
     pipeline_parallel: int | None = Field(default=None, ge=1, le=64)
@@ -69,4 +89,4 @@ class Service(Frozen):
     @property
     def llamacpp_kv(self) -> str:
         """llama.cpp's name for the KV cache's type."""
-        return self.kv_cache_dtype or "f16"
+        return "f16" if self.kv_cache_dtype in {None, "auto"} else self.kv_cache_dtype

@@ -12,6 +12,7 @@ from rackserve.planning.engine_facts import engine_for
 from rackserve.planning.instance import GGUF_RUNTIMES, size_instance
 from rackserve.planning.request import Request
 from rackserve.planning.sized import Alternative, Sizing
+from rackserve.planning.stack import Stack, StackRequest, solve
 
 # Above this a neighbour's context, a display or fragmentation is enough for an out-of-memory error.
 HIGHEST_CEILING = 0.92
@@ -40,15 +41,19 @@ def alternatives(request: Request, catalog: Catalog) -> tuple[Alternative, ...]:
 
 
 def _fits(request: Request) -> Sizing | None:
+    """The sizing, if it fits with a context that is of use where its length is ours to choose."""
     sized = size_instance(request)
-    return sized if isinstance(sized, Sizing) and sized.fits else None
+    if not isinstance(sized, Sizing) or not sized.fits:
+        return None
+    useful = min(_SHORTEST_USEFUL, request.shape.context_length // 2)
+    return sized if request.max_model_len or request.avg_tokens or sized.max_model_len >= useful else None
 
 
 def _shorter(request: Request) -> Iterator[Alternative]:
     if request.max_model_len is None:
         return
     sized = _fits(replace(request, max_model_len=None))
-    if sized is not None and _SHORTEST_USEFUL <= sized.max_model_len < request.max_model_len:
+    if sized is not None and sized.max_model_len < request.max_model_len:
         yield Alternative((("max_model_len", sized.max_model_len),), f"max_model_len {sized.max_model_len}")
 
 
@@ -79,11 +84,14 @@ def _quantizations(request: Request) -> Iterator[Alternative]:
         else ("fp8", "int8", "awq", "gptq", "nvfp4")
     )
     for name in names:
-        if name != request.quantization and (not request.offered or name in {*request.offered, "fp8"}):
-            sized = _fits(replace(request, quantization=name))
-            if sized is not None and sized.quantization != request.quantization:
-                yield Alternative((("quantization", name),), f"quantization {name}")
-                return
+        if name == request.quantization:
+            continue
+        sized = _fits(replace(request, quantization=name))
+        if sized is not None and sized.quantization != request.quantization:
+            made = request.offered or sized.converted or request.runtime in GGUF_RUNTIMES
+            text = f"quantization {name}" if made else f"quantization {name}, with a checkpoint in it"
+            yield Alternative((("quantization", name),), text)
+            return
 
 
 def _higher_ceiling(request: Request) -> Iterator[Alternative]:
@@ -99,13 +107,13 @@ def _higher_ceiling(request: Request) -> Iterator[Alternative]:
 
 
 def _host_memory(request: Request) -> Iterator[Alternative]:
-    """Layers left in the host's memory, where the runtime can and nobody has said how much there is."""
-    if request.runtime not in GGUF_RUNTIMES or request.gpu.vendor in {"none", "apple"} or request.host_mib is not None:
+    """Layers left in the host's memory, where the runtime can and too little of it is stated, or nothing."""
+    if request.runtime not in GGUF_RUNTIMES or request.gpu.vendor in {"none", "apple"}:
         return
     sized = size_instance(request)
     if not isinstance(sized, Sizing) or sized.offload is None:
         return
-    needed = math.ceil(sized.offload.host_bytes / request.ceiling / 1024**2)
+    needed = math.ceil(sized.offload.host_bytes / request.host_ceiling / 1024**2)
     helped = _fits(replace(request, host_mib=needed, max_model_len=sized.max_model_len))
     if helped is not None and helped.offload is not None:
         layers = f"{helped.offload.layers - helped.offload.gpu_layers} of {helped.offload.layers} layers"
@@ -114,11 +122,19 @@ def _host_memory(request: Request) -> Iterator[Alternative]:
 
 
 def _more_gpus(request: Request) -> Iterator[Alternative]:
+    if request.gpu.unified_share or request.gpu.vendor == "none":
+        return
     count = request.gpus * 2
     while count <= _MOST_GPUS:
-        sized = _fits(replace(request, gpus=count, tensor_parallel=None, pipeline_parallel=None))
-        if sized is not None:
+        if _fits(replace(request, gpus=count)):
             yield Alternative((("gpus", count),), f"{count} x {request.gpu.tag}")
+            return
+        split = _fits(replace(request, gpus=count, tensor_parallel=None, pipeline_parallel=None))
+        if split is not None:
+            tensor, pipeline = split.parallel.tensor, split.parallel.pipeline
+            change = (("gpus", count), ("tensor_parallel", tensor), ("pipeline_parallel", pipeline))
+            text = f"{count} x {request.gpu.tag} with tensor_parallel {tensor}, pipeline_parallel {pipeline}"
+            yield Alternative(change, text)
             return
         count *= 2
 
@@ -134,7 +150,8 @@ def _other_gpus(request: Request, catalog: Catalog) -> Iterator[Alternative]:
         key=lambda gpu: (gpu.usable_mib, gpu.tag),
     )
     for gpu in larger:
-        if _fits(replace(request, gpu=gpu, total_mib=gpu.usable_mib)):
+        wanted = StackRequest(gpu.tag, (gpu,), runtimes=((request.runtime, request.version),))
+        if isinstance(solve(wanted, catalog), Stack) and _fits(replace(request, gpu=gpu, total_mib=gpu.usable_mib)):
             count = f"{request.gpus} x " if request.gpus > 1 else ""
             yield Alternative((("gpu", gpu.tag),), f"{count}{gpu.tag} instead of {request.gpu.tag}")
             return

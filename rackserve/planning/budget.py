@@ -86,6 +86,13 @@ def vllm_largest_utilization(parts: Budget, engine: Engine) -> float:
     return (parts.total - outside) / parts.total
 
 
+def vllm_utilization(parts: Budget, engine: Engine, ceiling: float) -> float:
+    """The flag with which all of it stays below the ceiling: before 0.20 graphs come on top of it."""
+    if engine.graphs_counted:
+        return ceiling
+    return math.floor(max(0.0, ceiling - parts.graphs / parts.total) * 1000) / 1000
+
+
 def sglang_kv(parts: Budget, engine: Engine, fraction: float) -> int:
     """Bytes of KV cache at this --mem-fraction-static: the rest of the free memory is for activations and graphs."""
     free = parts.total - engine.context_mib * MIB

@@ -13,11 +13,10 @@ from rackserve.planning import budget, quantize
 from rackserve.planning.activation import MIB
 from rackserve.planning.budget import Budget, Steps
 from rackserve.planning.kv_cache import KvLayout, flat_layout, stage_layouts
+from rackserve.planning.kv_types import kv_type_problem, type_bytes
 from rackserve.planning.parallel import Parallel, decide
 from rackserve.planning.request import Request
 from rackserve.planning.weights import Weights, stage_layers, weights
-
-KV_BYTES = {"fp8": 1.0, "fp8_e4m3": 1.0, "fp8_e5m2": 1.0, "bf16": 2.0, "bfloat16": 2.0, "fp16": 2.0, "float16": 2.0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,26 +49,40 @@ class EngineInstance:
 
     def needed(self, lay: KvLayout, length: int) -> int:
         """Bytes of KV cache for the demand, and for one request of full length at least."""
-        requests, tokens = demand(self.request, length)
+        requests, tokens = demand(self.request, length, self.parallel.replicas)
         return max(lay.bytes_for(requests, tokens, self.in_flight), lay.bytes_for(1, length, self.in_flight))
 
+    @property
+    def most_sequences(self) -> int | None:
+        """Requests that recurrent layers have a block for, None without such layers.
 
-def demand(request: Request, length: int) -> tuple[int, int]:
-    """Requests at the peak, and the tokens to provision for each: 1.2 times the average, else the full length."""
+        vLLM captures graphs for max_num_seqs and does not start with more (config/compilation.py).
+        """
+        if not any(spec.kind == "state" for lay in self.layouts for spec in lay.groups):
+            return None
+        reserve = int(self.request.total_bytes * RESERVE)
+        return min(lay.blocks(stage.kv - reserve) for stage, lay in zip(self.stages, self.layouts, strict=True))
+
+
+def demand(request: Request, length: int, replicas: int) -> tuple[int, int]:
+    """Requests of one replica at the peak, and the tokens for each: 1.2 times the average, else the full length."""
+    requests = math.ceil((request.concurrency or 1) / replicas)
     if request.avg_tokens is None:
-        return request.concurrency or 1, length
-    return request.concurrency or 1, min(length, math.ceil(KV_HEADROOM * request.avg_tokens))
+        return requests, length
+    return requests, min(length, math.ceil(KV_HEADROOM * request.avg_tokens))
 
 
 def build(request: Request, engine: Engine, choice: quantize.Quantization, default: BatchTier) -> EngineInstance | str:
     """The instance with this quantization and these batch defaults, or why there is none."""
-    parallel = decide(request.shape, request.gpus, request.tensor_parallel, request.pipeline_parallel)
+    parallel = decide(
+        request.shape, request.gpus, request.tensor_parallel, request.pipeline_parallel, request.host_gpus
+    )
     if isinstance(parallel, str):
         return parallel
     item = kv_item_bytes(request)
     if isinstance(item, str):
         return item
-    seqs = request.concurrency or default.seqs
+    seqs = math.ceil(request.concurrency / parallel.replicas) if request.concurrency else default.seqs
     steps = Steps(seqs, max(request.batched_tokens or default.batched_tokens, seqs))
     towers = choice.weight_format if choice.converted else ""
     held = weights(request.shape, choice.weight_format, parallel.tensor, parallel.pipeline, towers)
@@ -97,16 +110,11 @@ def build(request: Request, engine: Engine, choice: quantize.Quantization, defau
 
 def kv_item_bytes(request: Request) -> float | str:
     """Bytes of one element of the KV cache, or why this type cannot be had."""
-    dtype = request.kv_cache_dtype
-    if dtype == "auto":
-        return KV_BYTES.get(request.shape.kv_cache_dtype, float(request.shape.dtype_bytes))
-    item = KV_BYTES.get(dtype)
-    if item is None:
-        return f"kv_cache_dtype {dtype} is not known for {request.runtime}; known: auto, {', '.join(KV_BYTES)}"
-    capability = request.gpu.compute_capability
-    if item == 1 and capability is not None and capability < (8, 0):
-        return f"kv_cache_dtype {dtype} needs compute capability 8.0, {request.gpu.name} is {request.gpu.target}"
-    return item
+    problem = kv_type_problem(request.runtime, request.kv_cache_dtype, request.gpu)
+    if problem:
+        return problem
+    dtype = request.kv_cache_dtype.lower()
+    return type_bytes(request.shape.kv_cache_dtype if dtype == "auto" else dtype) or float(request.shape.dtype_bytes)
 
 
 def kv_layouts(request: Request, parallel: Parallel, item: float) -> tuple[KvLayout, ...]:
@@ -140,7 +148,8 @@ def _utilization(request: Request, engine: Engine, parts: tuple[Budget, ...]) ->
     if request.runtime == "vllm":
         most = min(budget.vllm_largest_utilization(part, engine) for part in parts)
         if request.utilization is None:
-            return min(request.ceiling, max(0.0, math.floor(most * 1000) / 1000))
+            below = min(budget.vllm_utilization(part, engine, request.ceiling) for part in parts)
+            return min(below, max(0.0, math.floor(most * 1000) / 1000))
         if request.utilization > most:
             wanted, card = request.utilization, request.gpu.name
             return f"gpu_memory_utilization {wanted} does not start on {card}: at most {max(0.0, most):.3f} is free"

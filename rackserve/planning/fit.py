@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 from rackserve.catalog.loader import Catalog
@@ -10,6 +11,7 @@ from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
 from rackserve.domain.service import Service
 from rackserve.planning.gpu_fit import plan_gpus
+from rackserve.planning.instance import GGUF_RUNTIMES
 from rackserve.planning.memory import MOST_SLOTS
 from rackserve.planning.plans import LLAMACPP, HostPlan
 from rackserve.planning.runtime_choice import chosen_runtime
@@ -17,11 +19,19 @@ from rackserve.planning.slots import plan_slots
 from rackserve.planning.stack import Stack, StackRequest, solve
 
 FIRST_PORT = 8001
+_KV_TYPES = ("f16", "q8_0", "q4_0")
+# What only GPUs and their runtimes know; llama.cpp in RAM would do as if nobody had asked.
+_GPU_SETTINGS = ("runtime_version", "gpu_share", "tensor_parallel", "pipeline_parallel")
+_DRIVER_SETTINGS = ("driver_branch", "kernel_module")
+_LEAVE_OUT = "leave it out"
 
 
 def plan_hosts(hosts: tuple[Host, ...], catalog: Catalog) -> tuple[HostPlan, ...]:
-    """Plan each host on its own. Raises InputError for names that the catalogue does not know, all at once."""
-    problems = [problem for host in hosts for problem in _unknown_names(host, catalog)]
+    """Plan each host on its own.
+
+    Raises InputError for names that the catalogue does not know and settings that would do nothing, all at once.
+    """
+    problems = [problem for host in hosts for problem in _input_problems(host, catalog)]
     if problems:
         raise InputError(problems)
     return tuple(_plan_host(host, catalog) for host in hosts)
@@ -32,18 +42,32 @@ def in_memory(host: Host, gpu: Gpu) -> bool:
     return gpu.vendor == "none" or host.gpu_simulated
 
 
-def _unknown_names(host: Host, catalog: Catalog) -> list[Problem]:
+def _input_problems(host: Host, catalog: Catalog) -> list[Problem]:
     gpu = catalog.gpus.get(host.gpu_tag)
     if gpu is None:
         message = f"{host.gpu_tag} is not in the catalogue"
         hint = suggestion(host.gpu_tag, catalog.gpus)
         return [Problem(message, host=host.name, key="gpu_tag", hint=hint), *_models(host, catalog)]
-    problems = _models(host, catalog)
-    if gpu.vendor == "apple" and host.memory_mib is None and host.services:
-        problems.append(Problem("is needed: Apple's GPUs use the host's memory", host=host.name, key="memory_mib"))
-    if not problems and in_memory(host, gpu):
-        problems = [problem for service in host.services for problem in _file_problems(host, service, catalog)]
+    problems = [*_models(host, catalog), *_host_problems(host, gpu)]
+    for service in host.services:
+        if service.model in catalog.models:
+            found = _file_problems if in_memory(host, gpu) else _runtime_problems
+            problems.extend(found(host, gpu, service, catalog))
     return problems
+
+
+def _host_problems(host: Host, gpu: Gpu) -> Iterator[Problem]:
+    """Settings of a host that do not go with its tag."""
+    if gpu.vendor == "apple" and host.memory_mib is None and host.services:
+        yield Problem("is needed: Apple's GPUs use the host's memory", host=host.name, key="memory_mib")
+    pretended = host.gpu_simulated and gpu.vendor != "none"
+    if not gpu.vram_mib and host.gpu_count > 1 and not pretended:
+        message = f"{host.gpu_count}: {gpu.name} has one memory, that of the host"
+        yield Problem(message, host=host.name, key="gpu_count", hint=_LEAVE_OUT)
+    if gpu.vendor == "none":
+        for key in _DRIVER_SETTINGS:
+            if getattr(host, key) is not None:
+                yield Problem("has no meaning for a host without a GPU", host=host.name, key=key, hint=_LEAVE_OUT)
 
 
 def _models(host: Host, catalog: Catalog) -> list[Problem]:
@@ -60,24 +84,40 @@ def _models(host: Host, catalog: Catalog) -> list[Problem]:
     ]
 
 
-def _file_problems(host: Host, service: Service, catalog: Catalog) -> list[Problem]:
+def _file_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> Iterator[Problem]:
     """What a service that lives in RAM asks for and llama.cpp cannot have."""
     where = {"host": host.name, "service": service.name}
     model = catalog.models[service.model]
     if service.runtime not in {None, LLAMACPP}:
-        return [Problem(f"{service.runtime} needs a GPU", key="runtime", hint="llama.cpp serves from RAM", **where)]
-    if not model.gguf:
-        return [Problem(f"{model.name} has no GGUF file in the catalogue, which llama.cpp needs", key="model", **where)]
+        yield Problem(f"{service.runtime} needs a GPU", key="runtime", hint="llama.cpp serves from RAM", **where)
     offered = [gguf.quantization for gguf in model.gguf]
-    if service.quantization is not None and service.quantization not in offered:
+    if not offered:
+        yield Problem(f"{model.name} has no GGUF file in the catalogue, which llama.cpp needs", key="model", **where)
+    elif service.quantization is not None and service.quantization not in offered:
         message, hint = f"{model.name} has no {service.quantization}", f"it has {', '.join(offered)}"
-        return [Problem(message, key="quantization", hint=hint, **where)]
-    if service.llamacpp_kv not in {"f16", "q8_0", "q4_0"}:
+        yield Problem(message, key="quantization", hint=hint, **where)
+    if service.llamacpp_kv not in _KV_TYPES:
         message = f"{service.llamacpp_kv} is not known to llama.cpp"
-        return [Problem(message, key="kv_cache_dtype", hint="known: f16, q8_0, q4_0", **where)]
+        yield Problem(message, key="kv_cache_dtype", hint=f"known: auto, {', '.join(_KV_TYPES)}", **where)
     if service.slots > MOST_SLOTS:
-        return [Problem(f"{service.slots}: llama-server has at most {MOST_SLOTS} slots", key="concurrency", **where)]
-    return []
+        yield Problem(f"{service.slots}: llama-server has at most {MOST_SLOTS} slots", key="concurrency", **where)
+    # A pretended GPU keeps its settings, so that a rehearsal has the inventory of the real host.
+    if gpu.vendor == "none":
+        stated = [key for key in _GPU_SETTINGS if getattr(service, key) is not None]
+        # A stated 1 is what every service has anyway.
+        for key in (*stated, *(("gpus",) if service.gpus != 1 else ())):
+            yield Problem("has no meaning for llama.cpp in RAM", key=key, hint=_LEAVE_OUT, **where)
+
+
+def _runtime_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> Iterator[Problem]:
+    """What a service on GPUs asks for and its runtime would do nothing with."""
+    runtime = chosen_runtime(service, gpu, catalog.models[service.model])
+    # llama.cpp splits layers over GPUs by itself; the others compute on the GPU alone.
+    ignored = ("tensor_parallel", "pipeline_parallel") if runtime in GGUF_RUNTIMES else ("threads",)
+    for key in ignored:
+        if getattr(service, key) is not None:
+            message = f"has no meaning for {runtime}"
+            yield Problem(message, host=host.name, service=service.name, key=key, hint=_LEAVE_OUT)
 
 
 def _plan_host(host: Host, catalog: Catalog) -> HostPlan:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from rackserve.catalog.loader import Catalog
 from rackserve.catalog.shapes import shape_of
@@ -14,11 +16,21 @@ from rackserve.domain.service import Service
 from rackserve.planning.alternatives import alternatives
 from rackserve.planning.engine_facts import engine_for
 from rackserve.planning.instance import size_instance
+from rackserve.planning.memory import MIB
 from rackserve.planning.plans import GpuServicePlan
 from rackserve.planning.request import Request
 from rackserve.planning.runtime_choice import chosen_runtime
 from rackserve.planning.sized import Sizing
 from rackserve.planning.stack import Stack
+
+# Their memory share is one of what is free when they start, so it depends on which neighbour starts first.
+_SHARE_OF_FREE = ("sglang", "tensorrt-llm")
+# How sizing begins a sentence about a setting; with underscores it is the setting's key.
+_SETTINGS = (
+    *("max_model_len", "avg_tokens", "concurrency", "kv_cache_dtype", "quantization"),
+    *("tensor parallel", "pipeline parallel"),
+)
+_OPTIONAL = ("kv_cache_dtype", "quantization", "tensor_parallel", "pipeline_parallel")
 
 
 def plan_gpus(
@@ -27,15 +39,18 @@ def plan_gpus(
     """The services that fit, and what is wrong with the others."""
     assigned, problems = assign(host)
     shares = ceilings(host, assigned, problems)
-    planned = []
+    unsteady = _unsteady(host, gpu, assigned, catalog)
+    problems.extend(unsteady.values())
+    planned: list[GpuServicePlan] = []
     for service in host.services:
-        if service.name not in assigned or service.name not in shares:
+        if service.name not in assigned or service.name not in shares or service.name in unsteady:
             continue
         model = catalog.models[service.model]
         numbers = assigned[service.name]
         request = request_for(
             host, gpu, service, stack=stack, catalog=catalog, gpus=len(numbers), ceiling=shares[service.name]
         )
+        request = replace(request, host_mib=_ram_left(host, gpu, planned))
         sized = size_instance(request)
         if isinstance(sized, Sizing) and sized.fits:
             planned.append(GpuServicePlan(service, model, sized, numbers, ports[service.name]))
@@ -95,6 +110,31 @@ def ceilings(host: Host, assigned: Mapping[str, tuple[int, ...]], problems: list
     return {name: share for name, share in shares.items() if crowded.isdisjoint(assigned[name])}
 
 
+def _unsteady(host: Host, gpu: Gpu, assigned: Mapping[str, tuple[int, ...]], catalog: Catalog) -> dict[str, Problem]:
+    """Services that share a GPU and whose size nobody can say, because it depends on what starts before them."""
+    found = {}
+    for service in host.services:
+        numbers = set(assigned.get(service.name, ()))
+        beside = [name for name, theirs in assigned.items() if name != service.name and numbers & set(theirs)]
+        runtime = chosen_runtime(service, gpu, catalog.models[service.model])
+        if beside and runtime in _SHARE_OF_FREE:
+            message = f"{runtime} takes a share of the memory that is free when it starts, and {beside[0]} is beside it"
+            hint = "give it GPUs of its own, or serve it with vllm, whose share is of the whole card"
+            found[service.name] = Problem(message, host=host.name, service=service.name, key="gpus", hint=hint)
+    return found
+
+
+def _ram_left(host: Host, gpu: Gpu, planned: Iterable[GpuServicePlan]) -> int | None:
+    """RAM of the host in MiB, less what planned services leave their layers in; unified memory is shared out already.
+
+    Less by so much that the ceiling's share of the rest is what is really left.
+    """
+    if host.memory_mib is None or gpu.unified_share:
+        return host.memory_mib
+    used = sum(service.sizing.offload.host_bytes for service in planned if service.sizing.offload is not None)
+    return max(0, host.memory_mib - math.ceil(used / MIB / host.memory_ceiling))
+
+
 def request_for(
     host: Host, gpu: Gpu, service: Service, *, stack: Stack, catalog: Catalog, gpus: int, ceiling: float
 ) -> Request:
@@ -122,6 +162,9 @@ def request_for(
         pipeline_parallel=service.pipeline_parallel,
         ceiling=ceiling,
         host_mib=host.memory_mib,
+        # A share of a GPU is none of the RAM.
+        host_ceiling=host.memory_ceiling,
+        host_gpus=host.gpu_count,
         shared_prompts=service.shared_prompts,
     )
 
@@ -141,11 +184,28 @@ def offered(model: LanguageModel, runtime: str) -> tuple[str, ...]:
 def _refusal(host: Host, service: Service, request: Request, sized: Sizing | str, catalog: Catalog) -> Problem:
     where = {"host": host.name, "service": service.name}
     if isinstance(sized, str):
-        return Problem(sized, **where)
+        return _sentence_refusal(sized, host, service)
     cards = f"{request.gpus} x {request.gpu.tag}" if request.gpus > 1 else request.gpu.tag
     message = f"{request.model} ({sized.quantization}) does not fit on {cards}: {sized.short}"
-    found = alternatives(request, catalog)
+    if request.host_mib != host.memory_mib and sized.offload is not None:
+        message += f"; other services' layers leave {request.host_mib} of {host.memory_mib} MiB of RAM"
+    # On a card that is shared the service's part is gpu_share, and a higher ceiling would be everybody's.
+    shared = request.ceiling != host.memory_ceiling
+    found = [
+        entry for entry in alternatives(request, catalog) if not (shared and "memory_ceiling" in dict(entry.change))
+    ]
     hint = (
         f"would fit: {'; '.join(entry.text for entry in found)}" if found else "nothing smaller of this model fits here"
     )
     return Problem(message, hint=hint, **where)
+
+
+def _sentence_refusal(text: str, host: Host, service: Service) -> Problem:
+    """A sentence of the sizing as a problem, with the setting that it is about where that can be told."""
+    start = next((name for name in _SETTINGS if text.startswith(name)), "")
+    key = start.replace(" ", "_")
+    if not key and service.quantization and service.quantization.lower() in text.lower():
+        key = "quantization"
+    message, _, hint = text.partition("; ") if key else (text, "", "")
+    hint = hint or ("leave it out" if key in _OPTIONAL else "")
+    return Problem(message.removeprefix(start).lstrip(), host=host.name, service=service.name, key=key, hint=hint)

@@ -30,6 +30,8 @@ CELL_STEP = 256
 # KV cache and compute buffer, rounded up.
 PROCESS_MIB = 64
 _FLOAT = 4
+# llama.cpp keeps the states of recurrent layers in 32 bits.
+STATE_BYTES = _FLOAT
 _MASK_BYTES = 2
 # Floats for each token that the bounds below miss at most: router logits, rotation matrices, alignment.
 _SLACK_FLOATS = 512
@@ -85,13 +87,16 @@ def _padded(cells: int) -> int:
 def context_bytes(shape: Shape, kv_cache_dtype: str, context_per_slot: int, slots: int, ubatch: int) -> int:
     """Bytes of the context: every slot has its own cells (`--no-kv-unified`), windowed layers only their window."""
     item = KV_BYTES_PER_ELEMENT[kv_cache_dtype]
-    cells = _padded(context_per_slot)
-    total = float(slots * sum(cache.conv + cache.ssm for cache in _states(shape)) * _FLOAT)
+    total = float(slots * sum(cache.conv + cache.ssm for cache in _states(shape)) * STATE_BYTES)
     for cache in _kept(shape):
-        window = window_of(cache)
-        kept = _padded(min(cells, window + ubatch)) if window else cells
-        total += kept * slots * cache_elements(cache) * item
+        total += kept_cells(window_of(cache), context_per_slot, ubatch) * slots * cache_elements(cache) * item
     return math.ceil(total)
+
+
+def kept_cells(window: int, context_per_slot: int, ubatch: int) -> int:
+    """Cells that one slot has in a layer that looks back `window` tokens, 0 for all."""
+    cells = _padded(context_per_slot)
+    return _padded(min(cells, window + ubatch)) if window else cells
 
 
 def compute_bytes(shape: Shape, kv_cache_dtype: str, context_per_slot: int, slots: int, ubatch: int) -> int:

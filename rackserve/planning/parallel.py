@@ -5,11 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rackserve.domain.shape import AttentionCache, Shape
+from rackserve.planning.request import HOST_GPUS
 from rackserve.planning.weights import VOCAB_PADDING
-
-# Every layer waits for all of its tensor-parallel GPUs, so they share a host's NVLink or PCIe; more GPUs than this are
-# in several hosts, and stages cross the network (vLLM's guide on parallelism).
-HOST_GPUS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +36,16 @@ def tensor_parallel_problem(shape: Shape, tensor: int) -> str:
     return ""
 
 
-def decide(shape: Shape, gpus: int, tensor: int | None, pipeline: int | None) -> Parallel | str:
-    """The split over `gpus` GPUs, or the sentence that says why there is none."""
+def decide(
+    shape: Shape, gpus: int, tensor: int | None, pipeline: int | None, host_gpus: int = HOST_GPUS
+) -> Parallel | str:
+    """The split over `gpus` GPUs, or the sentence that says why there is none.
+
+    Every layer waits for all of its tensor-parallel GPUs, so they share a host's NVLink or PCIe; more GPUs than
+    `host_gpus` are in several hosts, and stages cross the network (vLLM's guide on parallelism).
+    """
     if tensor is None:
-        return _chosen(shape, gpus, pipeline)
+        return _chosen(shape, gpus, pipeline, host_gpus)
     problem = tensor_parallel_problem(shape, tensor)
     if problem:
         return f"{problem}; {_suggestion(shape, gpus)}"
@@ -50,12 +53,12 @@ def decide(shape: Shape, gpus: int, tensor: int | None, pipeline: int | None) ->
     return _checked(shape, gpus, tensor, stages, f"tensor parallel {tensor}, pipeline parallel {stages}: asked for")
 
 
-def _chosen(shape: Shape, gpus: int, pipeline: int | None) -> Parallel | str:
+def _chosen(shape: Shape, gpus: int, pipeline: int | None, host_gpus: int) -> Parallel | str:
     stages = pipeline or 1
     if gpus % stages:
         return f"pipeline parallel {stages} does not divide {gpus} GPUs"
     across = gpus // stages
-    largest = min(across, HOST_GPUS)
+    largest = min(across, host_gpus)
     tensor = next(
         size for size in range(largest, 0, -1) if across % size == 0 and not tensor_parallel_problem(shape, size)
     )
@@ -66,7 +69,7 @@ def _chosen(shape: Shape, gpus: int, pipeline: int | None) -> Parallel | str:
     if stages == 1:
         reason = f"tensor parallel {tensor}: all {gpus} GPUs" if gpus > 1 else "one GPU"
     else:
-        within = f"tensor parallelism stays within the {HOST_GPUS} GPUs of one host"
+        within = f"tensor parallelism stays within the {host_gpus} GPUs of one host"
         why = tensor_parallel_problem(shape, across) or within
         reason = f"tensor parallel {tensor} x pipeline parallel {stages}: {why}"
     return _checked(shape, gpus, tensor, stages, reason)
@@ -74,7 +77,8 @@ def _chosen(shape: Shape, gpus: int, pipeline: int | None) -> Parallel | str:
 
 def _checked(shape: Shape, gpus: int, tensor: int, pipeline: int, reason: str) -> Parallel | str:
     if pipeline > len(shape.layers):
-        return f"pipeline parallel {pipeline} is more than the model's {len(shape.layers)} layers"
+        stages = f"pipeline parallel {pipeline} is more than the model's {len(shape.layers)} layers"
+        return f"{gpus} GPUs do not divide among heads and layers: {stages}; {_suggestion(shape, gpus)}"
     if gpus % (tensor * pipeline):
         return f"tensor parallel {tensor} x pipeline parallel {pipeline} does not divide {gpus} GPUs"
     replicas = gpus // (tensor * pipeline)
@@ -84,4 +88,4 @@ def _checked(shape: Shape, gpus: int, tensor: int, pipeline: int, reason: str) -
 
 def _suggestion(shape: Shape, gpus: int) -> str:
     sizes = [str(size) for size in range(1, gpus + 1) if not tensor_parallel_problem(shape, size)]
-    return f"it can be {', '.join(sizes[:8])}"
+    return f"tensor parallel can be {', '.join(sizes[:8])}"

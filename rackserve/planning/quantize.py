@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from rackserve.domain.errors import suggestion
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.shape import Shape
 from rackserve.domain.weight_format import FORMATS
@@ -27,6 +28,7 @@ LABELS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 # Names of methods rather than formats: vLLM reads the format from the checkpoint.
 AS_STORED = ("auto", "compressed-tensors", "modelopt", "modelopt_fp4", "fbgemm_fp8", "quark")
+_SHOWN = (*(names[0] for names in LABELS.values()), *AS_STORED)
 _NAMES = {name: key for key, names in LABELS.items() for name in (key, *names) if name}
 # Formats by what the silicon multiplies, best quality first at each size; the last ones are unpacked to 16 bits.
 _PREFERENCE: tuple[tuple[str, str], ...] = (
@@ -89,24 +91,30 @@ def as_stored(shape: Shape, gpu: Gpu) -> Quantization | str:
 
 
 def asked_for(name: str, shape: Shape, gpu: Gpu, offered: tuple[str, ...], *, converts: bool) -> Quantization | str:
-    """What the operator asked for, or the sentence that says why it cannot be."""
+    """What the operator asked for, or the sentence that says why it cannot be.
+
+    Without `offered` nobody knows what is published: the answer is for a checkpoint that somebody would have to make.
+    """
     if name.lower() in AS_STORED:
         return as_stored(shape, gpu)
     chosen = weight_format(name)
     if chosen is None:
-        return f"quantization {name} is not known; known: {', '.join(known_labels())}"
+        return f"quantization {name} is not known; {suggestion(name, _SHOWN)}"
     if shape.quantization:
         return _as_asked(name, chosen, shape, gpu)
+    converted = chosen == "fp8" and chosen not in offered and converts
     unable = cannot(chosen, gpu)
+    if not unable and chosen and offered and chosen not in offered and not converted:
+        listed = ", ".join(label(entry) for entry in offered)
+        unable = f"quantization {label(chosen)} is not listed for this model: it has {listed}"
     if unable:
         return unable
     if not chosen:
         return Quantization("", "none", "quantization none: asked for")
-    converted = chosen == "fp8" and chosen not in offered and converts
     how = "converted while loading" if converted else f"from a checkpoint in {label(chosen)}"
     notes = [_emulated(chosen, gpu)]
-    if offered and chosen not in offered and not converted:
-        notes.append(f"no checkpoint in {label(chosen)} is listed for this model: name one in a catalogue of your own")
+    if not offered and not converted:
+        notes.append(f"this checkpoint is not in {label(chosen)}: the numbers are those of one that is")
     reason = f"quantization {label(chosen)}: asked for, {how}"
     return Quantization(chosen, label(chosen), reason, tuple(note for note in notes if note), converted)
 

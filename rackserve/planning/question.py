@@ -17,7 +17,8 @@ class Question:
     """A model, and what the operator wants of it; None and empty: rackserve decides, as in Request.
 
     formats: number formats that it is published in for vLLM, SGLang and TensorRT-LLM, empty to serve it as it is.
-    files: GGUF files by quantization, with their bytes. has_checkpoint: whether these three can load it at all.
+    files: GGUF files by quantization, with their bytes. file_parts: as in Request.
+    has_checkpoint: whether vLLM, SGLang and TensorRT-LLM can load it at all.
     max_model_len, avg_tokens: tokens of prompt plus completion. concurrency: requests at the peak.
     """
 
@@ -25,6 +26,7 @@ class Question:
     shape: Shape
     formats: tuple[str, ...] = ()
     files: tuple[tuple[str, int], ...] = ()
+    file_parts: tuple[int, int] | None = None
     has_checkpoint: bool = True
     runtime: str | None = None
     quantization: str = ""
@@ -47,6 +49,7 @@ class Question:
             quantization=self.quantization,
             offered=tuple(name for name, _ in self.files) if gguf else self.formats,
             files=self.files,
+            file_parts=self.file_parts,
             kv_cache_dtype=self.kv_cache_dtype,
             max_model_len=self.max_model_len,
             concurrency=self.concurrency,

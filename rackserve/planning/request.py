@@ -8,6 +8,10 @@ from rackserve.domain.engine import Engine
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.shape import Shape
 
+# A host of GPUs that share NVLink or a PCIe root has eight of them at most, unless the inventory says otherwise
+# (HGX and MI300X platforms).
+HOST_GPUS = 8
+
 
 @dataclass(frozen=True, slots=True)
 class Request:
@@ -18,7 +22,8 @@ class Request:
     offered: formats that checkpoints of this model are published in, where the choice is ours.
     files: GGUF files by quantization, with their bytes. file_parts: bytes of the embedding and of the output matrix in
     the one file there is, where its header was read; an output of 0 is the embedding.
-    host_mib: RAM of the host, where layers may be offloaded to it.
+    host_mib: RAM of the host, where layers may be offloaded to it; host_ceiling: the share of it that may be used.
+    host_gpus: GPUs of one host, in which tensor parallelism stays.
     max_model_len, avg_tokens: tokens of prompt plus completion. concurrency: requests at the peak.
     utilization: the engine's own memory flag, in its own meaning. ceiling: share of the GPU's memory that this
     instance may use. shared_prompts: whether requests begin alike, None if nobody said.
@@ -46,6 +51,8 @@ class Request:
     batched_tokens: int | None = None
     ceiling: float = 0.85
     host_mib: int | None = None
+    host_ceiling: float = 0.85
+    host_gpus: int = HOST_GPUS
     shared_prompts: bool | None = None
 
     @property

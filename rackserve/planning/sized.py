@@ -1,4 +1,4 @@
-"""The result of sizing one instance: every number of the contract, its reasons, and what is short."""
+"""The result of sizing one instance: every number of it, the reasons, what is short, and the JSON of all that."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Sizing:
     """One instance on its group of GPUs. Bytes are per GPU of the tightest pipeline stage, tokens of the whole engine.
 
     demand: requests at the peak and tokens provisioned for each. needed_bytes: KV cache for that, and for one
-    request of full length at least.
+    request of full length at least. short_reason: what is missing, where it is not what a GPU has.
     """
 
     fits: bool
@@ -72,6 +72,7 @@ class Sizing:
     converted: bool = False
     alternatives: tuple[Alternative, ...] = ()
     offload: Offload | None = None
+    short_reason: str = ""
 
     def with_alternatives(self, alternatives: tuple[Alternative, ...]) -> Sizing:
         """The same, with what would fit instead."""
@@ -87,11 +88,13 @@ class Sizing:
         """What is missing, in words; empty if it fits."""
         if self.fits:
             return ""
+        if self.short_reason:
+            return self.short_reason
         requests, tokens = self.demand
         # Less than the engine has: planning keeps a reserve.
         kv = (self.needed_bytes - self.missing_bytes) / GIB
         share = self.request.ceiling if self.request.utilization is None else self.request.utilization
-        limit = f"of {share:.0%} of {self.stage.total / GIB:.1f} GiB"
+        limit = f"of {100 * share:.4g}% of {self.stage.total / GIB:.1f} GiB"
         have = (
             f"{kv:.2f} GiB are left {limit}"
             if kv > 0
@@ -119,13 +122,14 @@ class Sizing:
             self._memory_flag(),
             self._memory(),
             self._kv_cache(),
-            f"prefix caching {cache}",
+            *(() if self.offload is not None else (f"prefix caching {cache}",)),
         )
 
     def _memory(self) -> str:
         weights, kv_cache = self.weights_bytes / GIB, self.kv_cache_bytes / GIB
         parts = f"weights {weights:.2f}, {self._working()}, KV cache {kv_cache:.2f} GiB"
-        return f"memory per GPU of {self.stage.total / GIB:.2f} GiB: {parts}"
+        of = "of the host," if self.request.gpu.vendor in {"none", "apple"} else "per GPU of"
+        return f"memory {of} {self.stage.total / GIB:.2f} GiB: {parts}"
 
     def _kv_cache(self) -> str:
         requests, tokens = self.demand
@@ -150,7 +154,8 @@ class Sizing:
 
     def _memory_flag(self) -> str:
         if self.offload is not None:
-            return f"memory share {self.utilization:g}: has to stay below the ceiling of {self.request.ceiling:.0%}"
+            stays = "stays below" if self.fits else "would have to stay below"
+            return f"memory share {self.utilization:.2f}: {stays} the ceiling of {self.request.ceiling:.0%}"
         why = "asked for" if self.request.utilization is not None else f"the ceiling of {self.request.ceiling:.0%}"
         meaning = {
             "vllm": "of the GPU's memory, for everything",

@@ -7,18 +7,24 @@ comes back as a Sizing that says by how much.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import replace
 
+from rackserve.domain.engine import BatchTier, Engine
 from rackserve.domain.policy import KV_HEADROOM, USABLE_SHARE
 from rackserve.planning import budget, quantize
 from rackserve.planning.engine_instance import EngineInstance, build, demand
+from rackserve.planning.kv_types import kv_type
+from rackserve.planning.lengths import avg_tokens_problem
 from rackserve.planning.request import Request
-from rackserve.planning.sized import Sizing
+from rackserve.planning.sized import SHORT_CONTEXT, Sizing
 
 # Engines hand out whole blocks; a length in whole blocks wastes none.
 LENGTH_STEP = 256
 # A KV cache that holds fewer requests of full length than this is worth a word.
 _FEW = 2
+# Engines capture graphs for whole steps of sequences.
+_SEQS_STEP = 8
 
 
 def size(request: Request) -> Sizing | str:
@@ -56,24 +62,42 @@ def converts(request: Request) -> bool:
 
 
 def _size(request: Request, choice: quantize.Quantization) -> Sizing | str:
-    nominal = request.shape.context_length
-    if request.max_model_len is not None and request.max_model_len > nominal:
-        return f"max_model_len {request.max_model_len} is asked for, {request.model} was made for {nominal}"
-    if request.avg_tokens is not None and request.avg_tokens > (request.max_model_len or nominal):
-        return f"avg_tokens {request.avg_tokens} is more than {request.max_model_len or nominal} tokens of one request"
-    if request.engine is None:
-        return f"the catalogue has no memory facts for {request.runtime} {request.version}"
+    unable = _cannot(request)
+    if unable or request.engine is None:
+        return unable
     tried: list[Sizing] = []
     for tier in budget.tiers(request.engine, request.gpu, request.total_bytes):
-        engine = build(request, request.engine, choice, tier)
+        engine = _built(request, request.engine, choice, tier)
         if isinstance(engine, str):
             return engine
-        sized = _sizing(engine, *_length(engine), lowered=bool(tried))
+        sized = _sizing(engine, *_length(engine), _batch_reason(engine, tier, lowered=bool(tried)))
         if sized.fits and sized.max_model_len == _wanted_length(request):
             return sized
         tried.append(sized)
     fitting = [sized for sized in tried if sized.fits]
     return max(fitting, key=lambda sized: sized.max_model_len) if fitting else tried[-1]
+
+
+def _cannot(request: Request) -> str:
+    """Why the request makes no sense whatever the memory, empty if it does."""
+    nominal = request.shape.context_length
+    if request.max_model_len is not None and request.max_model_len > nominal:
+        return f"max_model_len {request.max_model_len} is asked for, {request.model} was made for {nominal}"
+    if request.engine is None:
+        return f"the catalogue has no memory facts for {request.runtime} {request.version}"
+    return avg_tokens_problem(request.avg_tokens, request.max_model_len, nominal)
+
+
+def _built(request: Request, engine: Engine, choice: quantize.Quantization, tier: BatchTier) -> EngineInstance | str:
+    """The instance with the tier's batch, or with the most sequences that recurrent states leave it."""
+    instance = build(request, engine, choice, tier)
+    if isinstance(instance, str) or request.concurrency is not None:
+        return instance
+    most = instance.most_sequences
+    if most is None or not 0 < most < instance.steps.seqs:
+        return instance
+    whole_steps = most // _SEQS_STEP * _SEQS_STEP or most
+    return build(request, engine, choice, tier.model_copy(update={"seqs": whole_steps}))
 
 
 def _wanted_length(request: Request) -> int:
@@ -91,7 +115,8 @@ def _length(engine: EngineInstance) -> tuple[int, str]:
     if request.max_model_len is not None:
         return request.max_model_len, "asked for"
     wanted = _wanted_length(request)
-    least = min(nominal, math.ceil(KV_HEADROOM * (request.avg_tokens or 1) / LENGTH_STEP) * LENGTH_STEP)
+    needed = math.ceil(KV_HEADROOM * (request.avg_tokens or 1) / LENGTH_STEP) * LENGTH_STEP
+    least = min(nominal if request.avg_tokens else wanted, needed)
     most = max(wanted, least)
     if engine.missing(most) <= 0:
         why = f"{USABLE_SHARE:.0%} of the nominal {nominal}" if most == wanted else f"{KV_HEADROOM} x avg_tokens"
@@ -100,11 +125,13 @@ def _length(engine: EngineInstance) -> tuple[int, str]:
     while low < high:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if engine.missing(middle * LENGTH_STEP) <= 0 else (low, middle - 1)
+    if engine.missing(least) > 0:
+        return least, f"{KV_HEADROOM} x avg_tokens" if request.avg_tokens else "the least to plan for; it does not fit"
     return max(low * LENGTH_STEP, least), f"the longest that fits; {USABLE_SHARE:.0%} of the nominal {nominal} does not"
 
 
-def _sizing(engine: EngineInstance, length: int, why: str, *, lowered: bool) -> Sizing:
-    request = engine.request
+def _sizing(engine: EngineInstance, length: int, why: str, batch_reason: str) -> Sizing:
+    request, replicas = engine.request, engine.parallel.replicas
     tight = min(
         range(len(engine.stages)),
         key=lambda index: engine.layouts[index].max_concurrency(engine.stages[index].kv, length, engine.in_flight),
@@ -123,27 +150,31 @@ def _sizing(engine: EngineInstance, length: int, why: str, *, lowered: bool) -> 
         max_num_seqs=engine.steps.seqs,
         max_num_batched_tokens=engine.steps.batched_tokens,
         utilization=engine.utilization,
-        weights_bytes=engine.held.bytes_per_gpu,
+        weights_bytes=stage.weights,
         stage=stage,
         kv_bytes_per_token=lay.bytes_per_token(),
         kv_cache_bytes=max(0, stage.kv),
-        kv_cache_tokens=max(0, lay.tokens(stage.kv, length, engine.in_flight)),
-        max_concurrency=max(0.0, lay.max_concurrency(stage.kv, length, engine.in_flight)),
+        kv_cache_tokens=max(0, lay.tokens(stage.kv, length, engine.in_flight)) * replicas,
+        max_concurrency=max(0.0, lay.max_concurrency(stage.kv, length, engine.in_flight)) * replicas,
         needed_bytes=engine.needed(lay, length),
-        demand=demand(request, length),
+        demand=demand(request, length, replicas),
         length_reason=why,
-        batch_reason=_batch_reason(request, lowered=lowered),
+        batch_reason=batch_reason,
         reasons=(engine.quantization.reason, engine.parallel.reason),
         warnings=(*engine.quantization.warnings, *_warnings(engine, length)),
     )
 
 
-def _batch_reason(request: Request, *, lowered: bool) -> str:
+def _batch_reason(engine: EngineInstance, tier: BatchTier, *, lowered: bool) -> str:
+    request = engine.request
+    stated = "; the tokens of a step are asked for" if request.batched_tokens else ""
     if request.concurrency:
-        return "one sequence for each concurrent request"
+        return f"one sequence for each concurrent request{stated}"
+    if engine.steps.seqs < tier.seqs:
+        return f"no more sequences than the cache has blocks for their recurrent states{stated}"
     if lowered:
-        return f"below {request.runtime}'s own defaults for this GPU, which leave less room"
-    return f"{request.runtime}'s own defaults for this GPU, stated so that they do not move"
+        return f"below {request.runtime}'s own defaults for this GPU, which leave less room{stated}"
+    return f"{request.runtime}'s own defaults for this GPU, stated so that they do not move{stated}"
 
 
 def _warnings(engine: EngineInstance, length: int) -> tuple[str, ...]:
@@ -161,4 +192,27 @@ def _warnings(engine: EngineInstance, length: int) -> tuple[str, ...]:
             f"{concurrency:.1f} requests of {length} tokens fill the KV cache: state concurrency and avg_tokens "
             "to provision for more"
         )
+    warnings.extend(_not_in_the_command(engine, length))
     return tuple(warnings)
+
+
+def _not_in_the_command(engine: EngineInstance, length: int) -> Iterator[str]:
+    """What the numbers take for granted and one command line does not bring about."""
+    request, parallel = engine.request, engine.parallel
+    if parallel.replicas > 1:
+        yield (
+            f"the command starts one replica on {parallel.tensor * parallel.pipeline} GPUs: start it once for each of "
+            f"{parallel.replicas}, on GPUs and a port of its own, or leave tensor_parallel out"
+        )
+    if parallel.tensor * parallel.pipeline > request.host_gpus:
+        yield f"more than the {request.host_gpus} GPUs of one host: {request.runtime} has to be started on all of them"
+    if request.shape.extras:
+        yield (
+            "images and sound are not counted: an encoder's largest input is worked on in the memory of activations, "
+            "and a start with a full KV cache may need a lower memory share"
+        )
+    if request.runtime == "tensorrt-llm" and request.kv_cache_dtype != "auto":
+        dtype = kv_type(request.runtime, request.kv_cache_dtype)
+        yield f"trtllm-serve takes this type from a file only: kv_cache_config with dtype {dtype}"
+    if request.runtime == "tensorrt-llm" and request.shared_prompts is False and length < SHORT_CONTEXT:
+        yield "trtllm-serve takes this from a file only: kv_cache_config with enable_block_reuse false"

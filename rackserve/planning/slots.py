@@ -155,7 +155,7 @@ def _reasons(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
     elif length == int(nominal * USABLE_SHARE) // CONTEXT_STEP * CONTEXT_STEP:
         why = f"{USABLE_SHARE:.0%} of the model's nominal {nominal}"
     elif length == choice.longest:
-        why = f"{KV_HEADROOM} x avg_tokens {service.avg_tokens}"
+        why = f"{KV_HEADROOM} x avg_tokens {service.avg_tokens}" if service.avg_tokens else "the shortest there is"
     else:
         why = f"the longest that fits; {USABLE_SHARE:.0%} of the nominal {nominal} does not"
     slots = service.slots
@@ -192,13 +192,14 @@ def _refusal(empty: HostPlan, choice: _Choice, left_mib: int) -> Problem:
     where = {"host": empty.host.name, "service": choice.service.name}
     length, slots = choice.shortest, choice.service.slots
     if length > choice.nominal:
-        key = "avg_tokens" if choice.service.max_model_len is None else "max_model_len"
-        least = f"{length} tokens are needed, " if key == "avg_tokens" else f"{length} is asked for, "
-        return Problem(f"{least}{choice.model.name} was made for {choice.nominal}", key=key, **where)
-    need, budget = choice.need(length), f"{empty.host.memory_ceiling:.0%} of {empty.capacity_mib} MiB"
+        stated = choice.service.max_model_len is not None
+        need = f"{length} is asked for," if stated else f"{choice.service.avg_tokens} x {KV_HEADROOM} are needed,"
+        message = f"{need} {choice.model.name} was made for {choice.nominal} tokens"
+        return Problem(message, key="max_model_len" if stated else "avg_tokens", **where)
+    needed, budget = choice.need(length), f"{empty.host.memory_ceiling:.0%} of {empty.capacity_mib} MiB"
     message = (
         f"{choice.model.name} {choice.gguf.quantization} does not fit: {length} tokens x {slots} slots "
-        f"need {need} MiB, {left_mib} MiB are left of {budget}, {need - left_mib} MiB short"
+        f"need {needed} MiB, {left_mib} MiB are left of {budget}, {needed - left_mib} MiB short"
     )
     return Problem(message, hint=_alternatives(choice, left_mib), **where)
 

@@ -18,7 +18,8 @@ from dataclasses import dataclass
 
 from rackserve.domain.shape import AttentionCache, Cache, CompressedCache, LatentCache, Layer, Matrix, Shape, StateCache
 from rackserve.planning.engine_instance import kv_item_bytes
-from rackserve.planning.gguf_weights import gguf_weights
+from rackserve.planning.gguf_instance import resident
+from rackserve.planning.gguf_weights import weights_of
 from rackserve.planning.instance import GGUF_RUNTIMES
 from rackserve.planning.memory import KV_BYTES_PER_ELEMENT
 from rackserve.planning.sized import Sizing
@@ -69,7 +70,7 @@ def decode_bound(sizing: Sizing, batch: int, context: int) -> Decode | str:
     gpu = sizing.request.gpu
     if gpu.bandwidth_gb_s is None:
         return f"the memory bandwidth of {gpu.tag} ({gpu.name}) is not in the catalogue"
-    if sizing.offload is not None and gpu.vendor != "apple" and sizing.offload.share < 1:
+    if sizing.offload is not None and not resident(sizing):
         left = sizing.offload.layers - sizing.offload.gpu_layers
         return f"{left} layers are in the host's RAM, whose bandwidth is not known"
     gguf = sizing.request.runtime in GGUF_RUNTIMES
@@ -158,7 +159,7 @@ def _touched(matrix: Matrix, shape: Shape, batch: float) -> float:
 def _gguf_reads(sizing: Sizing, batch: float, context: int) -> list[tuple[float, float]]:
     """One run of layers after the other over all GPUs: together they are one stage that holds everything."""
     request, shape = sizing.request, sizing.request.shape
-    parts = gguf_weights(shape, sizing.weight_format, dict(request.files).get(sizing.weight_format))
+    parts = weights_of(request, sizing.weight_format)
     if parts is None:
         return [(0.0, 0.0)]
     matrices = [matrix for layer in shape.layers for matrix in layer.matrices]

@@ -13,6 +13,7 @@ from rackserve.domain.errors import Problem
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
 from rackserve.planning.fit import in_memory
+from rackserve.planning.gguf_instance import resident
 from rackserve.planning.gpu_fit import assign, gpu_mib
 from rackserve.planning.instance import GGUF_RUNTIMES, size_instance
 from rackserve.planning.memory import MOST_SLOTS
@@ -121,19 +122,11 @@ def _placed(empty: Placement, plan: HostPlan, catalog: Catalog, question: Questi
     fitting = [each for each in sized if isinstance(each, Sizing) and _useful(each)]
     if not fitting:
         return replace(empty, reason=_why_not(sized[-1]))
-    fewest, best = _noted(fitting[0], question), _noted(best_of(fitting), question)
+    fewest, best = fitting[0], best_of(fitting)
     beside = _beside(empty, plan, catalog, question, best)
     if isinstance(beside, str):
         return replace(empty, fewest=fewest, best=best, reason=beside)
     return replace(empty, fewest=fewest, best=best, beside=beside)
-
-
-def _noted(sized: Sizing, question: Question) -> Sizing:
-    """With a warning where the file that was sized is in no catalogue."""
-    if sized.request.runtime not in GGUF_RUNTIMES or question.files:
-        return sized
-    note = f"no GGUF file of {question.model} is listed: the size of {sized.quantization} is an estimate"
-    return replace(sized, warnings=(*sized.warnings, note))
 
 
 def counts(most: int) -> tuple[int, ...]:
@@ -174,7 +167,13 @@ def _request(
     asked = question.request(
         catalog.gpus["cpu"] if ram else gpu, total, runtime, solved.runtimes[runtime].version, catalog
     )
-    return replace(asked, ceiling=host.memory_ceiling, host_mib=host.memory_mib)
+    return replace(
+        asked,
+        ceiling=host.memory_ceiling,
+        host_mib=host.memory_mib,
+        host_ceiling=host.memory_ceiling,
+        host_gpus=host.gpu_count,
+    )
 
 
 def _stack_request(host: Host, cards: tuple[Gpu, ...], runtimes: tuple[tuple[str, str | None], ...]) -> StackRequest:
@@ -198,22 +197,17 @@ def _sentence(problem: Problem) -> str:
 def _sized(request: Request) -> Sizing | str:
     """The sizing; where llama.cpp's slots are ours to choose, with as many as its memory holds at that length."""
     sized = size_instance(request)
-    if isinstance(sized, str) or not sized.fits or request.concurrency is not None or not _all_layers(sized):
+    if isinstance(sized, str) or not sized.fits or request.concurrency is not None or not resident(sized):
         return sized
     low, high = sized.max_num_seqs, MOST_SLOTS
     while low < high:
         middle = (low + high + 1) // 2
         more = size_instance(replace(request, max_model_len=sized.max_model_len, concurrency=middle))
-        if isinstance(more, Sizing) and more.fits and more.quantization == sized.quantization and _all_layers(more):
+        if isinstance(more, Sizing) and more.fits and more.quantization == sized.quantization and resident(more):
             low, sized = middle, replace(more, length_reason=sized.length_reason)
         else:
             high = middle - 1
     return sized
-
-
-def _all_layers(sized: Sizing) -> bool:
-    """Whether llama.cpp has it with nothing left behind; False for the other engines."""
-    return sized.offload is not None and (sized.offload.share >= 1 or not sized.offload.host_bytes)
 
 
 def _useful(sized: Sizing) -> bool:

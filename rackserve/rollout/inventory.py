@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import fnmatch
 import json
 import subprocess
@@ -30,6 +31,8 @@ def read_inventory(path: str, limit: tuple[str, ...] = ()) -> tuple[InventoryHos
     Raises InputError naming the file if it is missing, cannot be executed, holds no hosts or none that match.
     """
     if not path.startswith("@") and not Path(path).is_file():
+        if Path(path).is_dir():
+            raise InputError([Problem("is a folder, expected an inventory file", where=path)])
         raise InputError([Problem("no such inventory file", where=path)])
     # pyinfra as a program: it executes the file, and what that file does stays out of this process.
     command = [sys.executable, "-m", "pyinfra", path, "debug-inventory", "--json"]
@@ -38,6 +41,9 @@ def read_inventory(path: str, limit: tuple[str, ...] = ()) -> tuple[InventoryHos
     except subprocess.TimeoutExpired as error:
         raise InputError([Problem(f"could not be read within {_TIMEOUT_S} s", where=path)]) from error
     if done.returncode != 0:
+        # pyinfra gathers the hosts' data there, and says of none whose it was.
+        if "make_hosts_and_groups" in done.stderr and (problems := _without_settings(path)):
+            raise InputError(problems)
         raise InputError([Problem(_last_words(done.stderr), where=path)])
     hosts = _parse(path, done.stdout)
     if not hosts:
@@ -64,6 +70,23 @@ def _parse(path: str, stdout: str) -> tuple[InventoryHost, ...]:
 
 def _matches(host: InventoryHost, limit: tuple[str, ...]) -> bool:
     return any(fnmatch.fnmatch(host.name, pattern) or pattern in host.groups for pattern in limit)
+
+
+def _without_settings(path: str) -> list[Problem]:
+    """Hosts that the file writes with something else than a mapping, as in ("gpu01", None)."""
+    try:
+        tree = ast.parse(Path(path).read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError):
+        return []
+    found = []
+    for node in ast.walk(tree):
+        match node:
+            case ast.Tuple(elts=[ast.Constant(value=str(name)), ast.Constant() | ast.List() | ast.Tuple() as data]):
+                message = f"expected a mapping of settings, found {ast.unparse(data)[:120]}"
+                found.append(Problem(message, where=path, host=name, hint="{} where there are none"))
+            case _:
+                pass
+    return found
 
 
 def _last_words(stderr: str) -> str:

@@ -1,7 +1,7 @@
-"""The command line that a sizing becomes, for every runtime: each planned limit is stated, none left to a default.
+"""The command line that a sizing becomes, for every runtime: each planned limit that it has a flag for is stated.
 
-These are the flags that planning decides. What else a unit needs (keys, metrics, folders) comes with the runtime's
-own module.
+These are the flags that planning decides. What a runtime takes from a file (Ollama's model and GPU layers,
+TensorRT-LLM's type of KV cache) and what else a unit needs (keys, metrics, folders) comes with its own module.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from rackserve.domain.model import LanguageModel
+from rackserve.planning.kv_types import kv_type
 from rackserve.planning.sized import Sizing
 
 
@@ -43,6 +44,10 @@ def argv(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
     return _COMMANDS[sizing.request.runtime](sizing, endpoint)
 
 
+def _kv_type(sizing: Sizing) -> str:
+    return kv_type(sizing.request.runtime, sizing.request.kv_cache_dtype) or sizing.request.kv_cache_dtype
+
+
 def _vllm(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
     quantization = ("--quantization", "fp8") if sizing.converted else ()
     prefix = "--enable-prefix-caching" if sizing.prefix_caching else "--no-enable-prefix-caching"
@@ -55,7 +60,7 @@ def _vllm(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
         *("--gpu-memory-utilization", f"{sizing.utilization:g}"),
         *("--tensor-parallel-size", str(sizing.parallel.tensor)),
         *("--pipeline-parallel-size", str(sizing.parallel.pipeline)),
-        *("--kv-cache-dtype", sizing.request.kv_cache_dtype),
+        *("--kv-cache-dtype", _kv_type(sizing)),
         *quantization,
         prefix,
     )
@@ -63,7 +68,6 @@ def _vllm(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
 
 def _sglang(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
     quantization = ("--quantization", "fp8") if sizing.converted else ()
-    dtype = {"fp8": "fp8_e4m3"}.get(sizing.request.kv_cache_dtype, sizing.request.kv_cache_dtype)
     return (
         *("python", "-m", "sglang.launch_server", "--model-path", endpoint.model),
         *("--served-model-name", endpoint.name, "--host", endpoint.host, "--port", str(endpoint.port)),
@@ -72,7 +76,7 @@ def _sglang(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
         *("--chunked-prefill-size", str(sizing.max_num_batched_tokens)),
         *("--mem-fraction-static", f"{sizing.utilization:g}"),
         *("--tp-size", str(sizing.parallel.tensor), "--pp-size", str(sizing.parallel.pipeline)),
-        *("--kv-cache-dtype", dtype),
+        *("--kv-cache-dtype", _kv_type(sizing)),
         *quantization,
         *(() if sizing.prefix_caching else ("--disable-radix-cache",)),
     )
@@ -94,8 +98,10 @@ def _llama_server(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
     plan = sizing.offload
     # llama.cpp counts the output matrix as one layer more, and moves it first.
     layers = plan.gpu_layers + 1 if plan and plan.gpu_layers else 0
-    dtype = {"auto": "f16"}.get(sizing.request.kv_cache_dtype, sizing.request.kv_cache_dtype)
-    split = ("--split-mode", "layer") if sizing.request.gpus > 1 else ("--split-mode", "none")
+    dtype = {"auto": "f16"}.get(sizing.request.kv_cache_dtype.lower(), sizing.request.kv_cache_dtype.lower())
+    gpus = sizing.request.gpus
+    # Left out, llama.cpp splits by what is free at the moment.
+    split = ("--split-mode", "layer", "--tensor-split", ",".join("1" * gpus)) if gpus > 1 else ("--split-mode", "none")
     return (
         *("llama-server", "--model", endpoint.model, "--alias", endpoint.name),
         *("--host", endpoint.host, "--port", str(endpoint.port)),
@@ -109,7 +115,7 @@ def _llama_server(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
 
 def _ollama(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
     """Ollama is set up by its environment: it is stated before the program, as env(1) takes it."""
-    dtype = {"auto": "f16"}.get(sizing.request.kv_cache_dtype, sizing.request.kv_cache_dtype)
+    dtype = {"auto": "f16"}.get(sizing.request.kv_cache_dtype.lower(), sizing.request.kv_cache_dtype.lower())
     return (
         "env",
         f"OLLAMA_HOST={endpoint.host}:{endpoint.port}",
@@ -129,7 +135,9 @@ def _lmstudio(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
     share = plan.share if plan else 1.0
     return (
         *("lms", "load", endpoint.model, "--identifier", endpoint.name),
-        *("--context-length", str(sizing.max_model_len), "--gpu", "max" if share >= 1 else f"{share:.2f}", "--yes"),
+        # Requests share one context.
+        *("--context-length", str(sizing.max_model_len * sizing.max_num_seqs), "--parallel", str(sizing.max_num_seqs)),
+        *("--gpu", "max" if share >= 1 else f"{share:.2f}", "--yes"),
     )
 
 

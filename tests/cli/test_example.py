@@ -16,12 +16,12 @@ from rackserve.cli.size import RUNTIMES
 from rackserve.rollout.inventory import InventoryHost, read_inventory
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "inventories" / "example.py"
-MISSION_TAGS = {
+COMMON_TAGS = {
     *("rtx-3060-12gb", "rtx-3090", "rtx-4060-ti-16gb", "rtx-4070", "rtx-4090", "rtx-5090", "arc-b580"),
     *("apple-m4-max", "apple-m3-ultra", "l40s", "rtx-6000-ada", "a100-80gb-sxm", "h100-pcie", "h200", "b200", "mi300x"),
     "cpu",
 }
-CONTRACT = {
+JSON_KEYS = {
     *("fits", "weights_gib_per_gpu", "kv_bytes_per_token_per_gpu", "kv_cache_gib_per_gpu", "kv_cache_tokens"),
     *("max_concurrency", "max_model_len", "tensor_parallel", "pipeline_parallel", "gpu_memory_utilization"),
     *("quantization", "kv_cache_dtype", "activation_gib_per_gpu", "overhead_gib_per_gpu", "argv", "reasons"),
@@ -55,7 +55,7 @@ def test_everything_fits_and_nothing_is_refused(planned, hosts):
 
 def test_every_tag_of_the_catalogue_has_a_host(hosts):
     tags = {host.data["gpu_tag"] for host in hosts}
-    assert tags >= MISSION_TAGS
+    assert tags >= COMMON_TAGS
     assert tags == set(load_catalog().gpus)
     assert any(host.data["gpu_tag"] == "rtx-3090" and host.data["gpu_count"] == 2 for host in hosts)
 
@@ -74,8 +74,8 @@ def test_every_host_says_what_it_runs(planned, hosts):
     assert all(host["stack"]["gpu_tag"] for host in planned["hosts"])
 
 
-def test_the_json_contract_holds_for_every_service(planned):
-    lacking = {(host["name"], service["name"]): CONTRACT - set(service) for host, service in services(planned)}
+def test_the_json_has_every_key_for_every_service(planned):
+    lacking = {(host["name"], service["name"]): JSON_KEYS - set(service) for host, service in services(planned)}
     assert {where: keys for where, keys in lacking.items() if keys} == {}
 
 

@@ -1,4 +1,4 @@
-"""`rackserve size` as a program: the contract's keys, exit codes, and input that cannot be used."""
+"""`rackserve size` as a program: the keys of its JSON, exit codes, and input that cannot be used."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rackserve.domain.errors import InputError
 from rackserve.lab.tiny_model import write_tiny_gguf
 from tests.planning.sizing import LLAMA_8B
 
-CONTRACT = {
+JSON_KEYS = {
     "fits",
     "weights_gib_per_gpu",
     "kv_bytes_per_token_per_gpu",
@@ -57,16 +57,16 @@ def config(tmp_path: Path):
     return write
 
 
-def test_the_contracts_keys_are_there_on_yes_and_on_no(config):
+def test_the_keys_of_the_json_are_there_on_yes_and_on_no(config):
     for tag, code in (("h100-sxm-80gb", 0), ("rtx-3060-12gb", 1)):
         exit_code, out, _ = run("--config", config(LLAMA_8B), "--gpu", tag, "--json")
         answer = json.loads(out)
         assert exit_code == code
-        assert set(answer) >= CONTRACT
+        assert set(answer) >= JSON_KEYS
         assert answer["fits"] is (code == 0)
 
 
-def test_the_issues_question_is_answered(config):
+def test_a_question_with_every_setting_stated_is_answered(config):
     words = "--gpu h100-sxm-80gb --gpus 4 --quantization fp8 --max-model-len 16384 --gpu-memory-utilization 0.9 --json"
     code, out, _ = run("--config", config(LLAMA_8B), *words.split())
     answer = json.loads(out)

@@ -98,7 +98,7 @@ def test_no_host_that_could_exits_1(run, inventory):
     assert "0 of 2 hosts" in said.err
 
 
-def test_where_json_keeps_its_contract(run, inventory):
+def test_where_json_keeps_its_keys(run, inventory):
     said = run("where", "qwen3-32b", inventory(LITTLE, LARGE), "--json")
     assert (said.code, said.err) == (0, "")
     answer = json.loads(said.out)
@@ -208,7 +208,7 @@ def test_cost_speaks_on_stderr_and_calls_bounds_bounds(run):
     assert all(share in said.err for share in ("10%", "50%", "100%"))
 
 
-def test_cost_json_keeps_its_contract(run):
+def test_cost_json_keeps_its_keys(run):
     said = run(*COST, "--json", "--concurrency", "8")
     assert (said.code, said.err) == (0, "")
     answer = json.loads(said.out)

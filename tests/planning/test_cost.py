@@ -227,7 +227,7 @@ def test_a_free_api_has_no_break_even():
     assert "do not self-host" in advice(found, 5000, 0.5, LOAD, "")[0]
 
 
-def test_rule_12_below_a_few_requests_per_second_an_api_is_cheaper():
+def test_below_a_few_requests_per_second_an_api_is_cheaper():
     # 70B on four H100 at 2 an hour each, against 0.6 and 0.6 per million tokens.
     sizing = sized("llama-3.3-70b-instruct", "h100-sxm-80gb", 4, quantization="fp8")
     found = bound(sizing, 64, LOAD.context)

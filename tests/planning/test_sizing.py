@@ -185,7 +185,7 @@ def test_more_gpus_than_a_host_has_become_pipeline_stages():
 def test_what_heads_do_not_divide_is_refused_with_what_would():
     reason = impossible(gpus=3, tensor_parallel=3)
     assert "does not divide num_attention_heads 32" in reason
-    assert "it can be 1, 2" in reason
+    assert "tensor parallel can be 1, 2" in reason
 
 
 def test_gpus_left_over_become_replicas():

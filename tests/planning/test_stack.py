@@ -37,7 +37,7 @@ def test_the_branch_is_580_unless_another_is_asked_for(gpu, system):
 
 
 @pytest.mark.parametrize("branch", ["580", "595", "610", "615", "620"])
-def test_a_branch_that_is_mended_is_taken_when_it_is_asked_for(branch):
+def test_a_branch_that_is_supported_is_taken_when_it_is_asked_for(branch):
     assert solved(L40S, driver_branch=branch).driver_branch == branch
 
 

@@ -63,7 +63,7 @@ def runtime_wishes(draw: st.DrawFn) -> tuple[str, str | None]:
 requests = st.builds(
     StackRequest,
     host=st.just("h1"),
-    gpus=st.lists(cards, max_size=2).map(tuple),
+    gpus=st.lists(cards, max_size=2, unique_by=lambda gpu: gpu.tag).map(tuple),
     os=st.none() | st.sampled_from([*FACTS.systems, *FACTS.systems, "beos-5"]),
     kernel=st.none() | st.none() | st.sampled_from(["5.4.0", "6.1.0-9", "6.8.0-151-generic", "6.19.1", "7.0"]) | words,
     runtimes=st.lists(runtime_wishes(), max_size=3).map(tuple),
