@@ -1,6 +1,7 @@
 # make demo   bare Debian host to an answered completion, on a throwaway host   (KEEP=1 leaves the host up)
 # make test   every check and test that needs no GPU and no virtual machine
 # Both set up everything they need: distribution packages where they run as root, and a virtual environment in .venv.
+# The others: test-quick (no throwaway hosts, compiling or downloads of test data), test-vagrant, lint, and those below.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -33,7 +34,7 @@ accuracy: setup build/model-configs
 build/model-configs: requirements/accuracy.txt
 	@PYTHON=$(BIN)/python tools/model_configs.sh
 
-# Pages that are written from the catalogue.
+# Write docs/drivers.md anew from the catalogue.
 docs: setup
 	$(BIN)/python -m rackserve.report.stack_page > docs/drivers.md
 
