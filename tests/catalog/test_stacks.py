@@ -37,14 +37,14 @@ def test_no_section_is_empty(section):
     assert getattr(FACTS, section)
 
 
-def test_the_systems_of_the_mission_are_there():
+def test_the_systems_that_hosts_run_are_there():
     assert set(FACTS.systems) >= {
         *("ubuntu-22.04", "ubuntu-24.04", "ubuntu-26.04", "debian-12", "debian-13", "debian-forky"),
         *("rhel-9", "rhel-10", "rocky-9", "rocky-10", "macos-15", "macos-26"),
     }
 
 
-def test_the_runtimes_of_the_mission_are_there():
+def test_the_runtimes_are_those_that_a_service_can_name():
     assert set(RUNTIMES) == {"vllm", "sglang", "tensorrt-llm", "llama.cpp", "ollama", "lmstudio"}
 
 
@@ -53,7 +53,7 @@ def test_the_driver_branches_are_there():
     assert FACTS.stack_policy.nvidia_drivers[0] == "580"
 
 
-def test_the_policy_chooses_among_drivers_that_are_there_and_mended():
+def test_the_policy_chooses_among_drivers_that_are_there_and_supported():
     assert all(FACTS.nvidia_drivers[branch].supported for branch in FACTS.stack_policy.nvidia_drivers)
     assert all(series in FACTS.amd_drivers for series in FACTS.stack_policy.amd_drivers)
 

@@ -21,7 +21,7 @@ _KNOWN_RATIOS = (0, 1, *_COMPRESSOR_BLOCK)
 
 
 def deepseek_v4_layers(config: Config, _: Traits) -> list[Layer]:
-    """VLLM's models/deepseek_v4/nvidia/model.py."""
+    """As vLLM's models/deepseek_v4/nvidia/model.py."""
     layers = config.integer("num_hidden_layers", most=4096)
     ratios = config.integers("compress_ratios")
     if len(ratios) < layers or any(ratio not in _KNOWN_RATIOS for ratio in ratios):

@@ -10,7 +10,7 @@ from rackserve.domain.shape import LatentCache, Layer, Matrix, StateCache
 
 
 def kimi_layers(config: Config, _: Traits) -> list[Layer]:
-    """VLLM's models/kimi_k3. The lists of layers in `linear_attn_config` count from one."""
+    """As vLLM's models/kimi_k3. The lists of layers in `linear_attn_config` count from one."""
     size = dimensions(config.with_defaults({"num_key_value_heads": config.values.get("num_attention_heads")}))
     linear = config.table("linear_attn_config")
     recurrent_layers, full_layers = set(linear.integers("kda_layers")), set(linear.integers("full_attn_layers"))

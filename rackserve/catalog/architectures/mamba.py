@@ -31,7 +31,7 @@ class Mamba:
     precise: bool
 
     def matrices(self, hidden: int) -> tuple[Matrix, ...]:
-        """VLLM's mamba_mixer2.py. What all heads of a group share is repeated where GPUs outnumber the groups."""
+        """As vLLM's mamba_mixer2.py. What all heads of a group share is repeated where GPUs outnumber the groups."""
         width = self.heads * self.head
         shared = 2 * self.groups * self.state
         conv = f"{self.prefix}.conv1d"
@@ -59,7 +59,7 @@ class Mamba:
 
 
 def nemotron_h_layers(config: Config, traits: Traits) -> list[Layer]:
-    """VLLM's nemotron_h.py: each layer is one of four kinds, written as a letter or a word."""
+    """As vLLM's nemotron_h.py: each layer is one of four kinds, written as a letter or a word."""
     hidden = config.integer("hidden_size")
     kinds = _kinds(config)
     mixer = Mamba(
@@ -152,7 +152,7 @@ def _latent_experts(config: Config, hidden: int, *, bias: bool) -> tuple[Matrix,
 
 
 def granite_hybrid_layers(config: Config, traits: Traits) -> list[Layer]:
-    """VLLM's granitemoehybrid.py."""
+    """As vLLM's granitemoehybrid.py."""
     size = dimensions(config)
     mixer = Mamba(
         "mamba",

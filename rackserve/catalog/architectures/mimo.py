@@ -11,7 +11,7 @@ from rackserve.domain.shape import AttentionCache, Layer, Matrix
 
 
 def mimo_layers(config: Config, traits: Traits) -> list[Layer]:
-    """VLLM's mimo_v2.py: `hybrid_layer_pattern` has a 1 for each windowed layer."""
+    """As vLLM's mimo_v2.py: `hybrid_layer_pattern` has a 1 for each windowed layer."""
     size = dimensions(config)
     pattern = config.integers("hybrid_layer_pattern")
     if len(pattern) != size.layers:

@@ -17,7 +17,7 @@ from rackserve.domain.shape import AttentionCache, Layer, Matrix
 
 
 def minimax_m3_layers(config: Config, traits: Traits) -> list[Layer]:
-    """VLLM's models/minimax_m3: the indexer's queries are split by heads, its one key is repeated on every GPU."""
+    """As vLLM's models/minimax_m3: the indexer's queries are split by heads, its one key is repeated on every GPU."""
     size = dimensions(config)
     choice = config.table("sparse_attention_config")
     chooses = choice.integers("sparse_attention_freq")

@@ -12,7 +12,7 @@ _MULTIPLE = 256
 
 
 def nas_layers(config: Config, traits: Traits) -> list[Layer]:
-    """VLLM's nemotron_nas.py: `block_configs` says for each layer what is left of it."""
+    """As vLLM's nemotron_nas.py: `block_configs` says for each layer what is left of it."""
     size = dimensions(config.with_defaults({"intermediate_size": 1}))
     blocks = config.tables("block_configs")
     if len(blocks) != size.layers:

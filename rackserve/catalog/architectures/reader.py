@@ -69,7 +69,8 @@ TEXT_TYPES = {
     "minimax_m3_vl": "minimax_m3",
     # The name that DeepSeek's own inference code gives to V4.
     "deepseek_ref": "deepseek_v4",
-}  # Names that families gave to the number of experts that a token passes through.
+}
+# Names that families gave to the number of experts that a token passes through.
 CHOSEN = ("num_experts_per_tok", "top_k_experts", "experts_per_token", "num_experts_per_token", "moe_k")
 # Families whose vLLM class makes embedding and head on every pipeline stage, and not on those only that use them
 # (Qwen 3.5 the embedding alone).
