@@ -20,7 +20,7 @@ from rackserve.planning.memory import MIB
 from rackserve.planning.plans import GpuServicePlan
 from rackserve.planning.request import Request
 from rackserve.planning.runtime_choice import chosen_runtime
-from rackserve.planning.sized import Sizing
+from rackserve.planning.sized import Alternative, Sizing
 from rackserve.planning.stack import Stack
 
 # Their memory share is one of what is free when they start, so it depends on which neighbour starts first.
@@ -192,12 +192,21 @@ def _refusal(host: Host, service: Service, request: Request, sized: Sizing | str
     # On a card that is shared the service's part is gpu_share, and a higher ceiling would be everybody's.
     shared = request.ceiling != host.memory_ceiling
     found = [
-        entry for entry in alternatives(request, catalog) if not (shared and "memory_ceiling" in dict(entry.change))
+        _with_all_ram(entry, host, request)
+        for entry in alternatives(request, catalog)
+        if not (shared and "memory_ceiling" in dict(entry.change))
     ]
-    hint = (
-        f"would fit: {'; '.join(entry.text for entry in found)}" if found else "nothing smaller of this model fits here"
-    )
+    hint = f"would fit: {'; '.join(found)}" if found else "nothing smaller of this model fits here"
     return Problem(message, hint=hint, **where)
+
+
+def _with_all_ram(entry: Alternative, host: Host, request: Request) -> str:
+    """The sentence of an alternative; RAM is that of the host, with what other services leave there."""
+    needed = dict(entry.change).get("memory_mib")
+    if needed is None or host.memory_mib is None or request.host_mib is None:
+        return entry.text
+    whole = host.memory_mib - request.host_mib + int(needed)
+    return entry.text.replace(f"memory_mib {needed}", f"memory_mib {whole}")
 
 
 def _sentence_refusal(text: str, host: Host, service: Service) -> Problem:

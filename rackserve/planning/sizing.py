@@ -7,7 +7,7 @@ comes back as a Sizing that says by how much.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from rackserve.domain.engine import BatchTier, Engine
@@ -89,15 +89,34 @@ def _cannot(request: Request) -> str:
 
 
 def _built(request: Request, engine: Engine, choice: quantize.Quantization, tier: BatchTier) -> EngineInstance | str:
-    """The instance with the tier's batch, or with the most sequences that recurrent states leave it."""
+    """The instance with the tier's batch, or with the most sequences that the cache has recurrent states for.
+
+    Fewer sequences take less memory, which leaves more states and more for the length: the most is where these meet.
+    """
     instance = build(request, engine, choice, tier)
-    if isinstance(instance, str) or request.concurrency is not None:
+    if isinstance(instance, str) or request.concurrency is not None or _has_states(instance):
         return instance
-    most = instance.most_sequences
-    if most is None or not 0 < most < instance.steps.seqs:
-        return instance
-    whole_steps = most // _SEQS_STEP * _SEQS_STEP or most
-    return build(request, engine, choice, tier.model_copy(update={"seqs": whole_steps}))
+
+    def most(suits: Callable[[EngineInstance], bool]) -> EngineInstance | None:
+        low, high, found = 0, instance.steps.seqs // _SEQS_STEP, None
+        while high - low > 1:
+            middle = (low + high) // 2
+            tried = build(request, engine, choice, tier.model_copy(update={"seqs": middle * _SEQS_STEP}))
+            if not isinstance(tried, str) and suits(tried):
+                low, found = middle, tried
+            else:
+                high = middle
+        return found
+
+    length = _wanted_length(request)
+    long_enough = most(lambda tried: _has_states(tried) and tried.missing(length) <= 0)
+    alone = tier.model_copy(update={"seqs": 1})
+    return long_enough or most(_has_states) or build(request, engine, choice, alone)
+
+
+def _has_states(instance: EngineInstance) -> bool:
+    """Whether the cache has a block for every sequence's recurrent state, or none is needed."""
+    return instance.most_sequences is None or instance.most_sequences >= instance.steps.seqs
 
 
 def _wanted_length(request: Request) -> int:

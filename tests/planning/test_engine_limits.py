@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 
 from rackserve.catalog.shapes import shape_of
+from rackserve.domain.policy import RESERVE
 from rackserve.planning.alternatives import alternatives
+from rackserve.planning.engine_instance import kv_layouts
 from rackserve.runtimes.commands import Endpoint, argv
 from tests.planning.sizing import CATALOG, impossible, request, sized
 
@@ -16,8 +18,21 @@ def test_a_hybrid_is_given_no_more_sequences_than_states_have_blocks_for():
     # vLLM 0.33 stops with "max_num_seqs (256) exceeds available Mamba cache blocks (55)" on this card.
     result = sized("l40s", shape=HYBRID, quantization="fp8", max_model_len=None)
     assert result.fits
-    assert result.max_num_seqs < 55
+    (layout,) = kv_layouts(result.request, result.parallel, 2.0)
+    reserve = int(result.request.total_bytes * RESERVE)
+    assert result.max_num_seqs <= layout.blocks(result.kv_cache_bytes - reserve)
+    # Eight more leave less than one block for each: this is the most.
+    assert 55 < result.max_num_seqs < 256
+    more = sized("l40s", shape=HYBRID, quantization="fp8", concurrency=result.max_num_seqs + 8, avg_tokens=1)
+    assert more.max_num_seqs > layout.blocks(more.kv_cache_bytes - reserve)
     assert "recurrent states" in result.batch_reason
+
+
+def test_a_length_that_was_asked_for_comes_before_more_sequences():
+    open_length = sized("l40s", shape=HYBRID, quantization="fp8")
+    longer = sized("l40s", shape=HYBRID, quantization="fp8", max_model_len=open_length.max_model_len + 16384)
+    assert longer.fits
+    assert longer.max_num_seqs < open_length.max_num_seqs
 
 
 def test_a_hybrid_with_room_for_all_states_keeps_the_engines_own_number():

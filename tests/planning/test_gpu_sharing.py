@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -58,6 +59,8 @@ def test_layers_of_all_services_have_to_fit_into_the_ram_together():
     (problem,) = tight.errors
     assert problem.service == "b"
     assert "other services' layers leave" in problem.message
+    offered = int(re.search(r"memory_mib (\d+):", problem.hint)[1])
+    assert not planned(both, **host, memory_mib=offered).errors
     assert not planned(both, **host, memory_mib=int(need * 2 / 0.85) + 3).errors
 
 
