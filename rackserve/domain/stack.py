@@ -65,7 +65,7 @@ class NvidiaDriver(Frozen):
     """A branch of NVIDIA's driver.
 
     version: the newest one seen. None: not read anywhere, and floors are compared with the branch alone.
-    supported: NVIDIA still mends it. `ends` is when that ends or ended, year and month.
+    supported: NVIDIA still supports it. `ends` is when that ends or ended, year and month.
     capability_min, capability_max: compute capabilities that it drives.
     kernel_modules: flavours of the kernel module that it comes with.
     note: what an operator who takes this branch has to know.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 HOURS_PER_MONTH = 730
 SECONDS_PER_DAY = 86_400
 UTILIZATIONS = (0.1, 0.5, 1.0)
-# Decoding reaches 50 to 80 % of the bandwidth's bound in well tuned engines, and prompts take their time from the rest.
+# A round number to start from, not a measurement: prompts, communication and scheduling take the rest. Measure yours.
 DEFAULT_EFFICIENCY = 0.5
 _MILLION = 10**6
 

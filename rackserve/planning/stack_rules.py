@@ -23,7 +23,7 @@ class StackRequest:
     os: a system of the catalogue, or None where nobody stated it. kernel: as `uname -r` prints it, or None.
     runtimes: names with versions; None takes the newest version that suits the host.
     driver_branch, kernel_module: None leaves the choice to the catalogue's policy.
-    allow_eol: take a driver branch that its vendor no longer mends, where it is named.
+    allow_eol: take a driver branch that its vendor no longer supports, where it is named.
     secure_boot: whether the firmware demands signed modules; None where nobody stated it.
     """
 
@@ -168,7 +168,7 @@ def nvidia_problems(wish: Wish, driver: NvidiaDriver) -> Iterator[Problem]:
     """What stands against this branch on this host, whatever runs on it."""
     if not driver.supported and not wish.request.allow_eol:
         why = ", ".join(part for part in (f"since {driver.ends}" if driver.ends else "", driver.note) if part)
-        message = f"NVIDIA no longer mends driver branch {driver.branch}{f' ({why})' if why else ''}"
+        message = f"NVIDIA no longer supports driver branch {driver.branch}{f' ({why})' if why else ''}"
         yield wish.problem(message, "driver_branch", f"{_choice(wish, wish.gpus)}, or allow_eol = true")
     for gpu in wish.gpus:
         if against := _against(driver, gpu):

@@ -44,7 +44,7 @@ def test_a_branch_that_is_supported_is_taken_when_it_is_asked_for(branch):
 @pytest.mark.parametrize("branch", ["570", "590"])
 def test_a_branch_past_its_end_needs_allow_eol(branch):
     problem = the_problem(L40S, driver_branch=branch)
-    assert f"no longer mends driver branch {branch}" in problem.message
+    assert f"no longer supports driver branch {branch}" in problem.message
     assert "580" in problem.hint
     assert "allow_eol" in problem.hint
     stack = solved(L40S, driver_branch=branch, allow_eol=True)
@@ -160,7 +160,7 @@ def test_everything_wrong_is_named_at_once():
     for fact in (
         "beos-5 is not a system",
         "'?' is no kernel release",
-        "no longer mends driver branch 590",
+        "no longer supports driver branch 590",
         "driver 590 is for compute capability 7.5 and up, and v100 has 7.0",
         "no flavour of the kernel module suits all",
         "vllm 0.33.0 has kernels for compute capability 7.5 and up, and v100 has 7.0",
