@@ -17,6 +17,7 @@ from rackserve.domain.engine import Engine
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.model import LanguageModel
+from rackserve.domain.repository import DRIVER_ENTRY_TYPES, DriverFacts
 from rackserve.domain.stack import ENTRY_TYPES as STACK_ENTRY_TYPES
 from rackserve.domain.stack import StackFacts, StackPolicy
 
@@ -82,6 +83,7 @@ class Catalog(Frozen):
     llamacpp: LlamaCppFacts
     hub: Hub
     stacks: StackFacts = StackFacts()
+    drivers: DriverFacts = DriverFacts()
 
     def __repr__(self) -> str:
         """Short: it holds hundreds of entries."""
@@ -113,7 +115,8 @@ def _load(extra: tuple[str, ...]) -> Catalog:
     if problems:
         raise InputError(problems)
     stacks = {section: merged.pop(section) for section in StackFacts.model_fields if section in merged}
-    return Catalog.model_validate({**merged, "stacks": stacks})
+    drivers = {section: merged.pop(section) for section in DriverFacts.model_fields}
+    return Catalog.model_validate({**merged, "stacks": stacks, "drivers": drivers})
 
 
 def _files(extra: tuple[str, ...], problems: list[Problem]) -> list[Path]:
@@ -138,6 +141,7 @@ _ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {
     "models": (LanguageModel, "name"),
     "engines": (Engine, "id"),
     **STACK_ENTRY_TYPES,
+    **DRIVER_ENTRY_TYPES,
 }
 _SECTION_TYPES: Mapping[str, type[Frozen]] = {"llamacpp": LlamaCppFacts, "hub": Hub, "stack_policy": StackPolicy}
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field, StringConstraints
 
 from rackserve.domain.base import AbsolutePath, Frozen, Sha256, Tag, Url
+from rackserve.domain.repository import RepositoryName
 from rackserve.domain.service import Service
 
 
@@ -35,6 +37,14 @@ class Host(Frozen):
     os, kernel: what the host runs, as in "ubuntu-24.04" and "6.8.0"; needed to check the driver and runtime stack.
     driver_branch, kernel_module, allow_eol, secure_boot: what the stack has to keep to; left out, the catalogue's
     policy. A branch of NVIDIA's driver ("580") or a series of AMD's ("30.30").
+    driver_version: one exact version of that branch; left out, the catalogue's, or what the distribution has.
+    secure_boot: "mok" where the firmware demands signed modules and accepts the host's own key.
+    package_mirrors: base URLs that stand in for vendors' repositories, by repository name; keys are checked as ever.
+    adopt: move aside what others have configured where it contradicts the plan; otherwise the host is refused.
+    allow_reboot: reboot where a driver cannot be loaded without it.
+    reboot_timeout: seconds that the host may take until it answers again.
+    dcgm: install NVIDIA's data-centre GPU manager; left out, on data-centre cards.
+    container_engines: besides the runtimes', what else is to be given the GPUs through the Container Toolkit.
     gpu_simulated: the tag is pretended: planned for as a GPU's memory, served on the CPU, PCI bus not compared.
     apt_lock_timeout: seconds to wait for another package manager to finish.
     """
@@ -48,7 +58,14 @@ class Host(Frozen):
     driver_branch: Annotated[str, StringConstraints(pattern=r"^[0-9]{1,4}(\.[0-9]{1,4})?$")] | None = None
     kernel_module: Literal["open", "proprietary"] | None = None
     allow_eol: bool = False
-    secure_boot: bool | None = None
+    secure_boot: bool | Literal["mok"] | None = None
+    driver_version: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){1,3}$", max_length=40)] | None = None
+    package_mirrors: Mapping[RepositoryName, Url] = {}
+    adopt: bool = False
+    allow_reboot: bool = True
+    reboot_timeout: int = Field(default=1800, ge=60, le=7200)
+    dcgm: bool | None = None
+    container_engines: tuple[Literal["docker", "containerd"], ...] = ()
     memory_mib: int | None = Field(default=None, ge=64, le=64 * 2**20)
     memory_ceiling: float = Field(default=0.85, gt=0, le=0.95)
     services: tuple[Service, ...] = ()

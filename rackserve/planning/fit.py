@@ -11,12 +11,13 @@ from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
 from rackserve.domain.service import Service
 from rackserve.planning.gpu_fit import plan_gpus
+from rackserve.planning.host_stack import asked_runtimes, stack_request
 from rackserve.planning.instance import GGUF_RUNTIMES
 from rackserve.planning.memory import MOST_SLOTS
 from rackserve.planning.plans import LLAMACPP, HostPlan
 from rackserve.planning.runtime_choice import chosen_runtime
 from rackserve.planning.slots import plan_slots
-from rackserve.planning.stack import Stack, StackRequest, solve
+from rackserve.planning.stack import Stack, solve
 
 FIRST_PORT = 8001
 _KV_TYPES = ("f16", "q8_0", "q4_0")
@@ -126,32 +127,11 @@ def _plan_host(host: Host, catalog: Catalog) -> HostPlan:
     empty = HostPlan(host, gpu, _capacity_mib(host, gpu), (), ())
     if in_memory(host, gpu):
         return plan_slots(empty, catalog, ports)
-    solved = solve(_stack_request(host, gpu, catalog), catalog)
+    solved = solve(stack_request(host, (gpu,) * host.gpu_count, asked_runtimes(host, gpu, catalog)), catalog)
     if not isinstance(solved, Stack):
         return replace(empty, errors=solved)
     services, errors = plan_gpus(host, gpu, solved, catalog, ports)
     return replace(empty, stack=solved, gpu_services=services, errors=errors)
-
-
-def _stack_request(host: Host, gpu: Gpu, catalog: Catalog) -> StackRequest:
-    """What the host's stack has to carry. Two services of one runtime are one entry; a stated version goes first."""
-    asked = {
-        (chosen_runtime(service, gpu, catalog.models[service.model]), service.runtime_version)
-        for service in host.services
-    }
-    stated = {runtime for runtime, version in asked if version is not None}
-    runtimes = sorted((runtime, version) for runtime, version in asked if version is not None or runtime not in stated)
-    return StackRequest(
-        host=host.name,
-        gpus=(gpu,) * host.gpu_count,
-        os=host.os,
-        kernel=host.kernel,
-        runtimes=tuple(runtimes),
-        driver_branch=host.driver_branch,
-        kernel_module=host.kernel_module,
-        allow_eol=host.allow_eol,
-        secure_boot=host.secure_boot,
-    )
 
 
 def _capacity_mib(host: Host, gpu: Gpu) -> int:

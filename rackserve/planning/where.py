@@ -15,6 +15,7 @@ from rackserve.domain.host import Host
 from rackserve.planning.fit import in_memory
 from rackserve.planning.gguf_instance import resident
 from rackserve.planning.gpu_fit import assign, gpu_mib
+from rackserve.planning.host_stack import stack_request
 from rackserve.planning.instance import GGUF_RUNTIMES, size_instance
 from rackserve.planning.memory import MOST_SLOTS
 from rackserve.planning.plans import LLAMACPP, HostPlan
@@ -22,7 +23,7 @@ from rackserve.planning.question import Question
 from rackserve.planning.request import Request
 from rackserve.planning.runtime_choice import chosen_runtime, default_runtime
 from rackserve.planning.sized import Sizing
-from rackserve.planning.stack import Stack, StackRequest, solve
+from rackserve.planning.stack import Stack, solve
 
 NO_GPU_FREE = "no GPU is free beside what is planned"
 # Tokens; a shorter context is no answer to where a model could run.
@@ -161,7 +162,7 @@ def _request(
     total = plan.capacity_mib if ram else gpu_mib(gpu, host.memory_mib)
     if not total:
         return f"memory_mib is needed: {gpu.tag} serves from the host's memory"
-    solved = solve(_stack_request(host, () if ram else (gpu,) * host.gpu_count, runtimes), catalog)
+    solved = solve(stack_request(host, () if ram else (gpu,) * host.gpu_count, runtimes), catalog)
     if not isinstance(solved, Stack):
         return "; ".join(_sentence(problem) for problem in solved)
     asked = question.request(
@@ -173,20 +174,6 @@ def _request(
         host_mib=host.memory_mib,
         host_ceiling=host.memory_ceiling,
         host_gpus=host.gpu_count,
-    )
-
-
-def _stack_request(host: Host, cards: tuple[Gpu, ...], runtimes: tuple[tuple[str, str | None], ...]) -> StackRequest:
-    return StackRequest(
-        host=host.name,
-        gpus=cards,
-        os=host.os,
-        kernel=host.kernel,
-        runtimes=runtimes,
-        driver_branch=host.driver_branch,
-        kernel_module=host.kernel_module,
-        allow_eol=host.allow_eol,
-        secure_boot=host.secure_boot,
     )
 
 

@@ -13,7 +13,7 @@ import jinja2
 from rackserve.planning.plans import HostPlan, ServicePlan
 from rackserve.runtimes import llamacpp
 
-TEMPLATES = Path(__file__).resolve().parent.parent / "templates"
+TEMPLATES = Path(__file__).resolve().parents[2] / "templates"
 UNIT_FOLDER = "/etc/systemd/system"
 BASE_UNIT = f"{UNIT_FOLDER}/rackserve@.service"
 LIBEXEC = "/usr/libexec/rackserve"
