@@ -9,14 +9,23 @@ class Node(Frozen):
     """What a host cannot stop being while rackserve works on it.
 
     `memory_mib` is MemTotal; `pci_gpus` are vendor:device ids of display controllers and processing accelerators;
-    `glibc` is `0` where the C library is another one.
+    `glibc` is `0` where the C library is another one; `chip` is Apple's name for the machine's.
     """
 
     distribution: str
     codename: str
+    version: str = ""
     architecture: str
     glibc: str
     memory_mib: int
     systemd: bool
     cpu_flags: frozenset[str]
     pci_gpus: tuple[str, ...]
+    chip: str = ""
+
+    @property
+    def system(self) -> str:
+        """The catalogue's word for the system: debian-12, ubuntu-24.04, rocky-9. Debian testing has a codename only."""
+        if self.distribution == "ubuntu":
+            return f"ubuntu-{self.version}"
+        return f"{self.distribution}-{self.version.partition('.')[0] or self.codename}"

@@ -64,6 +64,7 @@ class DriverRecipe(Frozen):
     """The packages of one driver, from one place, on some systems.
 
     origin: `distribution` where the system's own archive has it, `vendor` where a repository of `repositories` does.
+    targets: GPU targets that it is for (xe2); empty for all of the vendor's.
     flavour: of NVIDIA's kernel module. first, before: branches that these names hold for: first <= branch < before.
     repositories: names of the repositories to add.
     built: the module is compiled on the host by DKMS, for which `headers` have to be there.
@@ -72,6 +73,7 @@ class DriverRecipe(Frozen):
     packages: what is installed. {branch} and {version} of the driver; {suffix} of the kernel's metapackage (generic).
     fabric: beside it where the boards carry NVSwitches. nvlsm: and NVLink 5.
     together: globs of the packages that have to be of one version: pinned, and never upgraded by anybody else.
+    apart: globs of packages that those globs match too, and that have versions of their own.
     rivals: globs of packages of another stack for the same GPU, which must not be installed.
     module: the kernel module that has to be there in the end. modules: all that are to be loaded.
     units, fabric_units: enabled where their packages bring them.
@@ -83,6 +85,7 @@ class DriverRecipe(Frozen):
     vendor: Vendor
     origin: Literal["distribution", "vendor"]
     systems: Some[SystemId]
+    targets: tuple[str, ...] = ()
     flavour: Flavour | None = None
     first: Version | None = None
     before: Version | None = None
@@ -95,6 +98,7 @@ class DriverRecipe(Frozen):
     fabric: tuple[PackagePattern, ...] = ()
     nvlsm: tuple[PackagePattern, ...] = ()
     together: tuple[PackagePattern, ...] = ()
+    apart: tuple[PackagePattern, ...] = ()
     rivals: tuple[PackagePattern, ...] = ()
     module: str
     modules: tuple[str, ...]
@@ -108,7 +112,11 @@ class DriverRecipe(Frozen):
 
 
 class ToolkitRecipe(Frozen):
-    """NVIDIA's Container Toolkit: packages that move together, and the unit that keeps the CDI specification fresh."""
+    """NVIDIA's Container Toolkit: packages that move together, and the unit that keeps the CDI specification fresh.
+
+    packages: enough for CDI. hook_packages: for engines of the operator's own.
+    refresh_environment: lines for the environment of that unit.
+    """
 
     id: EntryId
     systems: Some[SystemId]
@@ -117,6 +125,7 @@ class ToolkitRecipe(Frozen):
     hook_packages: tuple[PackagePattern, ...] = ()
     version: Version
     refresh_unit: UnitName
+    refresh_environment: tuple[Annotated[str, StringConstraints(pattern=r"^[A-Z_]+=[A-Za-z0-9,_-]*$")], ...] = ()
     source: str
     date: str
 

@@ -39,12 +39,14 @@ def parse_node(lines: Iterable[str]) -> Node:
     return Node(
         distribution=values["id"],
         codename=values.get("codename", ""),
+        version=values.get("version", ""),
         architecture=values["arch"],
         glibc=_glibc(values.get("glibc", "")),
         memory_mib=int(values["mem_kib"]) // 1024,
         systemd=values.get("init") == "systemd",
         cpu_flags=frozenset(values.get("flags", "").split()),
         pci_gpus=tuple(sorted(gpus)),
+        chip=values.get("chip", ""),
     )
 
 
@@ -54,7 +56,11 @@ class NodeFact(FactBase[Node | None]):
     def command(self) -> str:
         """Shell that prints one key=value line per property."""
         return (
+            'if [ "$(uname -s)" = Darwin ]; then echo id=macos; echo "version=$(sw_vers -productVersion)"; '
+            'echo "arch=$(uname -m)"; echo "mem_kib=$(( $(sysctl -n hw.memsize) / 1024 ))"; '
+            'echo "chip=$(sysctl -n machdep.cpu.brand_string)"; exit 0; fi; '
             '[ -r /etc/os-release ] && . /etc/os-release; echo "id=$ID"; echo "codename=${VERSION_CODENAME:-}"; '
+            'echo "version=${VERSION_ID:-}"; '
             'echo "arch=$(uname -m)"; echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"; '
             "echo \"mem_kib=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)\"; "
             'echo "init=$(cat /proc/1/comm 2>/dev/null)"; '

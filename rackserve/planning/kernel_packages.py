@@ -8,8 +8,6 @@ from collections.abc import Iterable
 from rackserve.domain.gpu_state import GpuState
 from rackserve.planning.driver_plan import DriverPlan
 
-# Debian's metapackages by CPU architecture; Ubuntu's go by the flavour that `uname -r` ends in.
-_DEBIAN_SUFFIX = {"x86_64": "amd64", "aarch64": "arm64"}
 _IMAGE = "linux-image-"
 
 
@@ -18,13 +16,10 @@ def kernel_suffix(state: GpuState) -> str:
 
     A host that boots a kernel without its metapackage gets no new kernels by itself, so it needs none of their modules.
     """
-    flavour = state.kernel.rpartition("-")[2]
-    if state.system.startswith("debian"):
-        flavour = _DEBIAN_SUFFIX.get(state.architecture, flavour)
     metas = {name.removeprefix(_IMAGE) for name in state.packages if name.startswith(_IMAGE)}
-    metas = {name for name in metas if name == flavour or name.startswith(f"{flavour}-hwe-")}
-    # The longest: a host with the HWE metapackage boots its kernel, whether or not the other is installed too.
-    return max(metas, key=len, default="")
+    booted = {name for name in metas if state.kernel.endswith(f"-{name.partition('-hwe-')[0]}")}
+    # The longest: cloud-amd64 before amd64, and a host with the HWE metapackage boots its kernel.
+    return max(booted, key=len, default="")
 
 
 def kernels_to_cover(state: GpuState) -> tuple[str, ...]:
@@ -62,6 +57,11 @@ def _headers(plan: DriverPlan, state: GpuState) -> Iterable[str]:
 def asked_for(plan: DriverPlan) -> list[str]:
     """Patterns whose candidates decide whether both kernels can be covered."""
     return [pattern for pattern in (*plan.headers, plan.signed_module) if "{release}" in pattern]
+
+
+def of_the_driver(plan: DriverPlan, name: str) -> bool:
+    """Whether a package is one of those that are of one version."""
+    return matches_any(name, plan.together) and not matches_any(name, plan.apart)
 
 
 def matches_any(name: str, patterns: Iterable[str]) -> bool:

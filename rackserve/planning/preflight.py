@@ -29,6 +29,29 @@ def host_problems(plan: HostPlan, catalog: Catalog, node: Node | None) -> list[s
     return problems
 
 
+def gpu_host_problems(plan: HostPlan, catalog: Catalog, node: Node | None, *, solved: bool) -> list[str]:
+    """What is wrong for a driver on this host, as far as it cannot change while rackserve works on it.
+
+    solved: there is a driver plan, with which the cards are looked at more closely.
+    """
+    if node is None:
+        return ["the host did not tell what it is (os-release, memory, architecture)"]
+    if plan.host.gpu_simulated:
+        return []
+    if plan.gpu.vendor == "apple":
+        return _apple_problems(plan, node)
+    if plan.gpu.vendor == "none" or not solved:
+        return _tag_problems(plan.gpu, catalog, node)
+    return [] if node.systemd else ["PID 1 is not systemd: what checks the GPUs is a systemd unit"]
+
+
+def _apple_problems(plan: HostPlan, node: Node) -> list[str]:
+    if node.chip != plan.gpu.name:
+        found = node.chip or "no chip of Apple's"
+        return [f"gpu_tag says {plan.gpu.tag} ({plan.gpu.name}), the host has {found}: correct the tag"]
+    return []
+
+
 def llamacpp_origin(plan: HostPlan, catalog: Catalog, node: Node | None) -> Origin | str:
     """Where llama-server comes from on this host, or why from nowhere."""
     if node is None:

@@ -93,7 +93,7 @@ def test_what_is_no_kernel_release_is_refused(kernel):
         ("ubuntu-24.04", "6.17.0-35-generic", None),
         ("ubuntu-24.04", "6.8.0-151-generic", {"kernel"}),
         ("ubuntu-26.04", None, None),
-        ("debian-13", None, None),
+        ("debian-13", None, {"os"}),
         ("ubuntu-22.04", None, {"kernel", "os"}),
         ("debian-12", None, {"kernel", "os"}),
         ("rhel-9", None, {"kernel", "os"}),
