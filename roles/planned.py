@@ -11,28 +11,48 @@ from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.node import Node
 from rackserve.facts.node import NodeFact
 from rackserve.fleet import plan_fleet
+from rackserve.planning.driver_plan import DriverPlan
+from rackserve.planning.node_driver import driver_for
 from rackserve.planning.plans import HostPlan
 
 # By inventory: a deploy script runs once per host, and planning 200 hosts 200 times would be felt.
 _plans: dict[int, dict[str, HostPlan]] = {}
+# By inventory and host: every role asks, and each question would be a round trip.
+_nodes: dict[tuple[int, str], Node | None] = {}
 
 
-def host_plan() -> HostPlan:
-    """The plan of the current host. Raises PyinfraError that lists all problems of all hosts in this run."""
+def host_plan(*, services: bool = True) -> HostPlan:
+    """The plan of the current host. Raises PyinfraError that lists all problems of all hosts in this run.
+
+    services: they are going to be installed, so what this version cannot install is a problem too.
+    """
     key = id(state.inventory)
     if key not in _plans:
         _plans[key] = _plan_all(_selected())
+    if services and (problems := [entry for plan in _plans[key].values() for entry in plan.not_installable]):
+        raise _stop(problems)
     return _plans[key][host.name]
 
 
 def host_catalog() -> Catalog:
     """The catalogue as the current host's inventory extends it."""
-    return load_catalog(host_plan().host.catalog)
+    return load_catalog(host_plan(services=False).host.catalog)
 
 
 def node() -> Node | None:
     """What the current host is; None where it could not be read."""
-    return host.get_fact(NodeFact)
+    key = (id(state.inventory), host.name)
+    if key not in _nodes:
+        _nodes[key] = host.get_fact(NodeFact)
+    return _nodes[key]
+
+
+def driver_plan() -> DriverPlan | tuple[Problem, ...]:
+    """The driver plan of the current host, for the system that it really runs, or why there is none."""
+    planned, seen = host_plan(services=False), node()
+    if seen is None:
+        return (Problem("the host did not tell what it is (os-release, memory, architecture)"),)
+    return driver_for(planned.host, planned.gpu, seen, host_catalog())
 
 
 def _selected() -> list[PyinfraHost]:
@@ -45,8 +65,7 @@ def _plan_all(hosts: list[PyinfraHost]) -> dict[str, HostPlan]:
         plans = plan_fleet((candidate.name, candidate.data.dict()) for candidate in hosts)
     except InputError as error:
         raise _stop(error.problems) from error
-    problems = [problem for plan in plans for problem in (*plan.errors, *plan.not_installable)]
-    if problems:
+    if problems := [problem for plan in plans for problem in plan.errors]:
         raise _stop(problems)
     return {plan.host.name: plan for plan in plans}
 

@@ -9,8 +9,10 @@ from collections.abc import Iterator
 from testinfra.host import Host as TestinfraHost
 
 from rackserve.checks.findings import Finding
+from rackserve.checks.gpu import check_driver, driver_of
 from rackserve.planning.plans import HostPlan, ServicePlan
 from rackserve.rendering import LIBEXEC, RenderedFile, host_files, key_path, unit_digest
+from rackserve.rendering.drivers import all_files
 from rackserve.runtimes import llamacpp
 
 # `systemd-analyze security` prints tenths; 2.0 is what rackserve promises.
@@ -20,8 +22,11 @@ _PROBE_S = 120
 
 def check_host(host: TestinfraHost, plan: HostPlan) -> Iterator[Finding]:
     """Every check of one host, in the order an admin would look: files, models, then each service."""
-    for file in host_files(plan):
+    driver = driver_of(host, plan)
+    for file in (*(all_files(driver) if driver else ()), *host_files(plan)):
         yield _file(host, file)
+    if driver is not None:
+        yield from check_driver(host, driver)
     for service in plan.services:
         yield from _service(host, service)
 

@@ -7,9 +7,16 @@ from pathlib import Path
 import click
 from rich.markup import escape
 
+from rackserve.catalog.loader import load_catalog
 from rackserve.cli.common import console, planned, print_problems
 from rackserve.domain.errors import InputError, Problem
+from rackserve.planning.driver_plan import DriverPlan, plan_driver
+from rackserve.planning.plans import HostPlan
 from rackserve.rendering import RenderedFile, host_files
+from rackserve.rendering.drivers import all_files
+
+# What the inventory does not say, and nearly all hosts are; a deploy asks the host.
+_ARCHITECTURE = "x86_64"
 
 
 @click.command()
@@ -23,10 +30,22 @@ def render(inventory: str, limit: tuple[str, ...], out: Path) -> None:
         raise click.exceptions.Exit(1)
     for host_plan in plans:
         folder = out / folder_name(host_plan.host.name)
-        files = host_files(host_plan)
+        files = (*host_files(host_plan), *_driver_files(host_plan))
         for file in files:
             _write(folder, file)
         console.print(escape(f"{host_plan.host.name}: {len(files)} files in {folder}"), soft_wrap=True)
+
+
+def _driver_files(host_plan: HostPlan) -> tuple[RenderedFile, ...]:
+    """Those of the driver, where the inventory states the system that decides about them."""
+    stack = host_plan.stack
+    if stack is None or stack.os is None:
+        return ()
+    catalog = load_catalog(host_plan.host.catalog)
+    driver = plan_driver(host_plan.host, host_plan.gpu, stack, _ARCHITECTURE, catalog)
+    if not isinstance(driver, DriverPlan):
+        raise InputError(driver)
+    return all_files(driver)
 
 
 def folder_name(host: str) -> str:

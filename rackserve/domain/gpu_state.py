@@ -24,14 +24,6 @@ class PciDevice(Frozen):
     answers: bool = True
 
 
-class AptSource(Frozen):
-    """One definition of a package repository: the file it stands in, its base URL, what it is to be signed by."""
-
-    file: str
-    url: str
-    signed_by: str = ""
-
-
 class GpuState(Frozen):
     """What a run sees of a host before it changes the driver.
 
@@ -43,7 +35,7 @@ class GpuState(Frozen):
     loaded: versions of loaded modules by name; empty where a module has none. flavour: of NVIDIA's loaded module.
     module_versions: version of the planned module's file by kernel release; kernels without one are left out.
     library_version: of NVIDIA's user-space library on disk.
-    packages: versions of those that have to do with GPUs and kernels, by name. held: of these.
+    packages: versions of all that are installed, by name. held: of these.
     unsettled: packages that an interrupted run left half-installed.
     candidates: version that would be installed, by package name; packages without one are left out. None where the host
         has no package lists yet and so cannot know.
@@ -51,7 +43,6 @@ class GpuState(Frozen):
     run_file: NVIDIA's .run installer has put a driver here, which no package owns.
     free_mib: free space by mount point of /, /var and /boot.
     cloud_init: its status, empty where it is not installed.
-    sources: definitions of package repositories.
     """
 
     system: str
@@ -75,4 +66,3 @@ class GpuState(Frozen):
     run_file: bool = False
     free_mib: Mapping[str, int] = {}
     cloud_init: str = ""
-    sources: tuple[AptSource, ...] = ()

@@ -25,7 +25,12 @@ class Node(Frozen):
 
     @property
     def system(self) -> str:
-        """The catalogue's word for the system: debian-12, ubuntu-24.04, rocky-9. Debian testing has a codename only."""
-        if self.distribution == "ubuntu":
-            return f"ubuntu-{self.version}"
-        return f"{self.distribution}-{self.version.partition('.')[0] or self.codename}"
+        """The catalogue's word for the system."""
+        return system_id(self.distribution, self.version, self.codename)
+
+
+def system_id(distribution: str, version: str, codename: str) -> str:
+    """The catalogue's word for a system: debian-12, ubuntu-24.04, rocky-9. Debian testing has a codename only."""
+    if distribution == "ubuntu":
+        return f"ubuntu-{version}"
+    return f"{distribution}-{version.partition('.')[0] or codename}"

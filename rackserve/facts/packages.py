@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Literal
 
 from pyinfra.api import FactBase
 
@@ -28,12 +29,20 @@ def parse_dpkg(lines: Iterable[str]) -> DpkgState:
         package, separator, status = line.partition("|")
         if not separator:
             continue
-        actual, error = status[1:2], status[2:3].strip()
-        if actual == _INSTALLED and not error:
+        kind = dpkg_status(status)
+        if kind == "installed":
             installed.add(package)
-        elif error or actual not in _GONE:
+        elif kind == "unsettled":
             unsettled.append(package)
     return DpkgState(frozenset(installed), tuple(sorted(unsettled)))
+
+
+def dpkg_status(abbreviation: str) -> Literal["installed", "unsettled", "gone"]:
+    """What dpkg's abbreviation of a package's state means."""
+    actual, error = abbreviation[1:2], abbreviation[2:3].strip()
+    if actual == _INSTALLED and not error:
+        return "installed"
+    return "unsettled" if error or actual not in _GONE else "gone"
 
 
 class Dpkg(FactBase[DpkgState]):

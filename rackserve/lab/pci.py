@@ -21,11 +21,19 @@ SYSFS_MODULES = Path("/sys/module")
 _ADDRESS = re.compile(r"[0-9a-f]{4}:[0-9a-f]{2}:[0-9a-f]{2}\.[0-7]")
 _CONFIG_SIZE = 256
 _REVISION = 0xA1
+# Where a 64-bit prefetchable window stands, what its flags are, and an address that no real memory has.
+_MEMORY_WINDOW = 2
+_PREFETCHABLE = 0x14220C
+_BASE = 0x20000000000
 
 
 @dataclass(frozen=True, slots=True)
 class PciDevice:
-    """One device: address, identity, 24-bit class (0x030200 is a 3D controller) and the driver bound to it."""
+    """One device: address, identity, 24-bit class (0x030200 is a 3D controller) and the driver bound to it.
+
+    bar_mib: its largest memory window. answers: it is on the bus; of one that fell off every bit reads as one.
+    render: the render node that its driver made, as in renderD128.
+    """
 
     address: str
     vendor: int
@@ -34,6 +42,9 @@ class PciDevice:
     driver: str = ""
     subsystem: int = 1
     numa_node: int = 0
+    bar_mib: int = 0
+    answers: bool = True
+    render: str = ""
 
     def __post_init__(self) -> None:
         """Refuse an address sysfs would not have."""
@@ -62,14 +73,24 @@ def attributes(device: PciDevice) -> dict[str, str]:
         "irq": "0",
         "enable": "1",
         "numa_node": str(device.numa_node),
-        "resource": "\n".join(["0x0000000000000000 0x0000000000000000 0x0000000000000000"] * 7),
+        "resource": "\n".join(_windows(device)),
         "modalias": f"pci:{ids}bc{base:02X}sc{sub:02X}i{interface:02X}",
         "uevent": "\n".join(f"{key}={value}" for key, value in uevent.items()),
     }
 
 
+def _windows(device: PciDevice) -> list[str]:
+    """First and last address and flags of the six memory windows and the ROM; unused ones are all zero."""
+    lines = ["0x0000000000000000 0x0000000000000000 0x0000000000000000"] * 7
+    if device.bar_mib:
+        lines[_MEMORY_WINDOW] = f"{_BASE:#018x} {_BASE + (device.bar_mib << 20) - 1:#018x} {_PREFETCHABLE:#018x}"
+    return lines
+
+
 def configuration_space(device: PciDevice) -> bytes:
     """The 256 bytes lspci takes the identity from."""
+    if not device.answers:
+        return b"\xff" * _CONFIG_SIZE
     space = bytearray(_CONFIG_SIZE)
     command, status = 0x0006, 0x0010
     struct.pack_into("<HHHHB", space, 0, device.vendor, device.device, command, status, _REVISION)
@@ -102,6 +123,8 @@ def _replace_device(folder: Path, device: PciDevice) -> None:
     (fresh / "config").write_bytes(configuration_space(device))
     if device.driver:
         (fresh / "driver").symlink_to(f"../../drivers/{device.driver}")
+    if device.render:
+        (fresh / "drm" / device.render).mkdir(parents=True)
     if final.exists():
         shutil.rmtree(final)
     fresh.rename(final)

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import posixpath
+import shlex
 from importlib import resources
 
 from pyinfra.api import QuoteString, StringCommand
 
+# Scripts that install packages, and what they have run in a transient unit: it travels with them, as a variable.
+_UNITS = {
+    "packages.sh": "unit-deb.sh",
+    "refresh-deb.sh": "unit-deb.sh",
+    "driver-deb.sh": "unit-deb.sh",
+    "refresh-rpm.sh": "unit-rpm.sh",
+    "driver-rpm.sh": "unit-rpm.sh",
+}
 # `$1` path, `$2` mode, `$3` SHA-256 of what must arrive. The checksum catches a transfer that was cut off; the rename
 # makes a reader see the old file or the new one. umask comes after mkdir: folders stay readable, the content never is
 # before it has its mode.
@@ -26,9 +35,17 @@ def script(name: str, *arguments: str) -> StringCommand:
 
 
 def script_text(name: str) -> str:
-    """What runs on the host: the part that all scripts share, then the script itself."""
-    folder = resources.files("rackserve.operations") / "scripts"
-    return "".join((folder / part).read_text(encoding="utf-8") for part in ("heartbeat.sh", name))
+    """What runs on the host: the parts that scripts share, then the script itself."""
+    shared = _part("heartbeat.sh")
+    if name in _UNITS:
+        shared += f"unit_script={shlex.quote(_part(_UNITS[name]))}\n{_part('transaction.sh')}"
+    if name.startswith("repository-"):
+        shared += _part("repository.sh")
+    return shared + _part(name)
+
+
+def _part(name: str) -> str:
+    return (resources.files("rackserve.operations") / "scripts" / name).read_text(encoding="utf-8")
 
 
 def write_file(path: str, text: str, mode: str) -> StringCommand:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
-from pyinfra import host
+from pyinfra import host, logger, state
 from pyinfra.api import StringCommand, operation
+from pyinfra.api.state import StateStage
 
 from rackserve.operations import commands
 
@@ -13,7 +14,16 @@ from rackserve.operations import commands
 @operation()
 def require(problems: list[str]) -> Generator[StringCommand, None, None]:
     """Fail on this host if there are problems; each is one line for the operator."""
+    yield from refusing(problems, "as required")
+
+
+def refusing(problems: Sequence[str], otherwise: str) -> Generator[StringCommand, None, None]:
+    """For operations: fail with these lines, or say why there is nothing to do."""
     if not problems:
-        host.noop("as required")
+        host.noop(otherwise)
         return
+    if state.current_stage == StateStage.Prepare:
+        # A dry run ends here and would only count a change: say now what the run will be refused for.
+        for problem in problems:
+            logger.error(f"{host.print_prefix}{problem}")
     yield commands.refuse("\n".join(problems))

@@ -142,6 +142,11 @@ def _helpers() -> tuple[RenderedFile, ...]:
     )
 
 
+def template_text(name: str, **values: object) -> str:
+    """A template of ours filled in; a value that it lacks is an error."""
+    return _environment().get_template(name).render(**values)
+
+
 @functools.cache
 def _environment() -> jinja2.Environment:
     return jinja2.Environment(

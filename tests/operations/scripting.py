@@ -8,7 +8,9 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
 
 from rackserve.operations.commands import script_text
 
@@ -81,12 +83,63 @@ def serving(server: FileServer) -> Iterator[FileServer]:
         def log_message(self, *_: object) -> None:
             """Say nothing."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+    with _listening(Handler) as address:
+        server.url = f"{address}/model.gguf"
+        yield server
+
+
+@dataclass
+class Mirror:
+    """An HTTP server for a folder. status: of every answer but the key's. ahead_s: how far its clock is.
+
+    once: what comes first instead of a file, by the file's path in the URL.
+    """
+
+    folder: Path
+    status: int = 200
+    ahead_s: int = 0
+    once: dict[str, bytes] = field(default_factory=dict)
+    url: str = ""
+
+
+@contextmanager
+def mirroring(folder: Path) -> Iterator[Mirror]:
+    mirror = Mirror(folder)
+
+    class Handler(SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(folder))
+
+        def do_GET(self) -> None:
+            # Files that change twice in a second are two, which times in whole seconds do not show.
+            del self.headers["If-Modified-Since"]
+            if mirror.status != 200 and not self.path.endswith(".pub"):
+                self.send_error(mirror.status)
+            elif self.path in mirror.once:
+                self.send_response(200)
+                self.end_headers()
+                self.wfile.write(mirror.once.pop(self.path))
+            else:
+                super().do_GET()
+
+        def date_time_string(self, timestamp: float | None = None) -> str:
+            return super().date_time_string(time.time() + mirror.ahead_s if timestamp is None else timestamp)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with _listening(Handler) as address:
+        mirror.url = f"{address}/"
+        yield mirror
+
+
+@contextmanager
+def _listening(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
         thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
-        server.url = f"http://127.0.0.1:{http.server_port}/model.gguf"
         try:
-            yield server
+            yield f"http://127.0.0.1:{http.server_port}"
         finally:
             http.shutdown()
             thread.join()

@@ -1,0 +1,74 @@
+"""The installed driver, loaded and shown to work: without a reboot where possible, else with one."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+from pyinfra import host
+from pyinfra.api import FunctionCommand, StringCommand, operation
+
+from rackserve.domain.gpu_state import GpuState
+from rackserve.facts.driver_load import Ready, RebootOwed
+from rackserve.facts.gpu_host import GpuHost
+from rackserve.operations import commands
+from rackserve.operations.driver_packages import MARKER
+from rackserve.operations.reboot import rebooted
+from rackserve.planning.driver_load import may_be_unloaded, not_loaded
+from rackserve.planning.driver_plan import DriverPlan
+from rackserve.planning.kernel_packages import asked_for
+from rackserve.rendering.drivers import GPU_READY
+
+REBOOT_OWED = "/var/lib/rackserve/driver-reboot"
+
+
+@operation()
+def driver_loaded(
+    plan: DriverPlan, allow_reboot: bool, reboot_timeout: int
+) -> Generator[StringCommand | FunctionCommand, None, None]:
+    """Have the installed modules loaded, and those of another driver gone.
+
+    A reboot happens at most once for a plan, and only with allow_reboot; it is waited for `reboot_timeout` seconds.
+    """
+    if not not_loaded(plan, _state(plan)):
+        host.noop(f"{', '.join(plan.modules)} loaded")
+        return
+    yield _load(plan)
+    reason = host.get_fact(RebootOwed, path=REBOOT_OWED)
+    if not reason:
+        return
+    if not allow_reboot:
+        yield commands.refuse(
+            f"the driver takes a reboot: {reason}; reboot the host, or set allow_reboot, and run again"
+        )
+        return
+    yield from rebooted(reason, reboot_timeout)
+    if not_loaded(plan, _state(plan)):
+        # The second time it says what is wrong instead of asking for another reboot.
+        yield _load(plan)
+
+
+@operation()
+def driver_verified(plan: DriverPlan) -> Generator[StringCommand, None, None]:
+    """Have every GPU shown to work by gpu-ready, its units running, and that written down last of all."""
+    units = ["gpu-ready.service", *plan.units]
+    state = host.get_fact(Ready, units=units, marker=MARKER, program=GPU_READY)
+    if state.confirms(plan.digest):
+        host.noop(f"{len(state.uuids)} GPUs ready")
+        return
+    yield commands.script("verify-driver.sh", plan.digest, " ".join(plan.units))
+
+
+def _load(plan: DriverPlan) -> StringCommand:
+    return commands.script(
+        "load-driver.sh",
+        plan.digest,
+        " ".join(plan.modules),
+        plan.flavour or "",
+        "yes" if plan.built else "no",
+        "yes" if may_be_unloaded(plan) else "no",
+        " ".join(plan.units),
+    )
+
+
+def _state(plan: DriverPlan) -> GpuState:
+    return host.get_fact(GpuHost, module=plan.module, ask=asked_for(plan))

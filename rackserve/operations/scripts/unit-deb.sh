@@ -1,0 +1,113 @@
+# unit-deb.sh LOG ID LOCK_TIMEOUT JOB ARGUMENT...: what runs in the transient unit of transaction.sh, for apt and dpkg.
+# ID goes into LOG.result with the exit code. JOB is a function below.
+
+kept=/var/cache/rackserve/debs
+locked='Could not get lock|Unable to lock|is locked by another process|lock was locked by'
+mismatch='Hash Sum mismatch|unexpected size|Mirror sync in progress'
+
+# apt-get update and dpkg take locks that DPkg::Lock::Timeout does not cover, so they are tried again here.
+patiently() {
+  while :; do
+    : >"$log"
+    "$@" && return 0
+    grep -qE "$locked" "$log" || return 1
+    [ "$(date +%s)" -lt "$deadline" ] || break
+    sleep 2
+  done
+  # The holder is named and left alone: whoever ends it half way leaves a host without working packages.
+  pid=$(sed -nE 's/.*(with pid|held by process) ([0-9]+).*/\2/p' "$log" | tail -n 1)
+  [ -z "$pid" ] || echo "E: held for more than $timeout s by pid $pid: $(tr '\0\n' '  ' <"/proc/$pid/cmdline")"
+  return 1
+}
+
+get() {
+  apt-get -q -y -o "DPkg::Lock::Timeout=$timeout" -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    -o Acquire::Retries=3 --no-install-recommends "$@"
+}
+
+# An earlier run that died inside dpkg left packages half configured; apt refuses everything until that is settled.
+settle() {
+  patiently dpkg --configure -a && patiently apt-get -q check && return 0
+  ! grep -qE "$locked" "$log" || return 1
+  removed=$(apt-get -s -q -f install 2>/dev/null | sed -n 's/^\(Remv\|Purg\) \([^ ]*\).*/\2/p' | tr '\n' ' ')
+  if [ -n "$removed" ]; then
+    echo "E: an interrupted installation can only be mended by removing: $removed"
+    return 1
+  fi
+  get -f install
+}
+
+# once_more FOLDER COMMAND...: a mirror in the middle of its own update is consistent again a moment later.
+once_more() {
+  partial=$1/partial; shift
+  patiently "$@" && return 0
+  grep -qE "$mismatch" "$log" || return 1
+  rm -rf "${partial:?}"/*
+  sleep 2
+  patiently "$@"
+}
+
+# By itself apt-get update exits 0 on a bad signature or a dead mirror and goes on with the old lists.
+update() {
+  once_more "$lists" apt-get -q -o APT::Update::Error-Mode=any -o Acquire::Retries=3 update
+}
+
+refresh() {
+  settle && update
+}
+
+install() {
+  settle && update && once_more "$archives" get install "$@"
+}
+
+# file_of NAME=VERSION: the name that apt gives a downloaded package, up to the architecture.
+file_of() {
+  echo "${1%%=*}_$(echo "${1#*=}" | sed 's/:/%3a/g')"
+}
+
+# keep NAME=VERSION: have this package's file in $kept, from where apt put it or from the repository.
+keep() {
+  base=$(file_of "$1")
+  if ! ls "$kept/$base"_*.deb >/dev/null 2>&1 && ! cp "$archives/$base"_*.deb "$kept/" 2>/dev/null; then
+    (cd "$kept" && apt-get -q -o APT::Sandbox::User=root download "$1") >/dev/null 2>&1
+  fi
+  touch "$kept/$base"_*.deb 2>/dev/null || return 1
+}
+
+# driver DOWNGRADE REPLACED BROUGHT PACKAGE...: the two words in the middle are lists of NAME=VERSION.
+driver() {
+  downgrade=$1 replaced=$2 brought=$3; shift 3
+  allow=; [ "$downgrade" = no ] || allow=--allow-downgrades
+  mkdir -p "$kept"
+  # Ubuntu's archive drops a version as soon as it has the next one: without its files there is no way back.
+  old=
+  for package in $replaced; do
+    if keep "$package"; then old="$old $(echo "$kept/$(file_of "$package")"_*.deb)"; fi
+  done
+  # shellcheck disable=SC2086 # one option or none
+  once_more "$archives" get $allow install "$@" || return 1
+  [ -z "$old" ] || echo "way back: apt-get install --allow-downgrades$old"
+  for package in $brought; do
+    keep "$package"
+    # This one and the one before it.
+    # shellcheck disable=SC2012 # names of packages, and ls is what sorts by time
+    ls -1t "$kept/${package%%=*}"_*.deb 2>/dev/null | tail -n +3 | while read -r file; do rm -f "$file"; done
+  done
+  return 0
+}
+
+main() {
+  log=$1 id=$2 timeout=$3; shift 3
+  # Appending: what is written after `: >"$log"` would otherwise begin with a hole, and grep take it for binary.
+  rm -f "$log.result"
+  : >"$log"
+  exec >>"$log" 2>&1
+  trap 'echo "$? $id" >"$log.result"' EXIT
+  export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l NEEDRESTART_SUSPEND=1
+  deadline=$(( $(date +%s) + timeout ))
+  eval "$(apt-config shell lists Dir::State::lists/d archives Dir::Cache::archives/d)"
+  lists=${lists%/} archives=${archives%/}
+  "$@"
+}
+
+main "$@" </dev/null

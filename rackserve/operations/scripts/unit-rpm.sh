@@ -1,0 +1,82 @@
+# unit-rpm.sh LOG ID LOCK_TIMEOUT JOB ARGUMENT...: what runs in the transient unit of transaction.sh, for dnf and rpm.
+# ID goes into LOG.result with the exit code. JOB is a function below.
+
+# dnf waits for its lock for ever by itself; told not to, it ends in 200.
+patiently() {
+  while :; do
+    : >"$log"
+    code=0
+    "$@" || code=$?
+    [ "$code" = 200 ] || return "$code"
+    [ "$(date +%s)" -lt "$deadline" ] || break
+    sleep 2
+  done
+  # The holder is named and left alone: whoever ends it half way leaves a host without working packages.
+  pid=$(sed -nE 's/.*(already locked by|with pid) ([0-9]+).*/\2/p' "$log" | tail -n 1)
+  [ -z "$pid" ] || echo "Error: held for more than $timeout s by pid $pid: $(tr '\0\n' '  ' <"/proc/$pid/cmdline")"
+  return 1
+}
+
+quietly_yes() {
+  dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False --disableplugin=versionlock "$@"
+}
+
+absent() {
+  for package in "$@"; do
+    rpm -q --quiet --whatprovides "$package" || echo "$package"
+  done
+}
+
+# refresh STREAM PACKAGE...: read the package lists anew, have these packages, and a module's stream.
+refresh() {
+  stream=$1; shift
+  # EPEL is a repository that comes as a package, and what DKMS needs from it stands in CRB, which is off at first.
+  case " $* " in
+    *" epel-release "*)
+      [ -z "$(absent epel-release)" ] || patiently quietly_yes install epel-release || return 1
+      crb status | grep -qi enabled || crb enable || return 1 ;;
+  esac
+  patiently quietly_yes -q makecache || return 1
+  # shellcheck disable=SC2046 # names of packages
+  [ -z "$(absent "$@")" ] || patiently quietly_yes install $(absent "$@") || return 1
+  module=${stream%%:*}
+  [ -n "$module" ] || return 0
+  enabled=$(dnf -q module list --enabled "$module" 2>/dev/null | awk -v m="$module" '$1 == m {print m ":" $2; exit}')
+  [ "$enabled" != "$stream" ] || return 0
+  # A stream cannot be changed while another one is enabled.
+  patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream"
+}
+
+# driver REPLACED LOCKED PACKAGE...: LOCKED is one word, of names whose versions nothing else may change afterwards.
+driver() {
+  replaced=$1 locked=$2; shift 2
+  patiently quietly_yes install "$@" || return 1
+  # shellcheck disable=SC2086 # lists of names
+  [ -z "$replaced" ] || echo "way back: dnf --disableplugin=versionlock install" $replaced
+  hold "$locked"
+}
+
+# hold NAMES: lock the versions that these have now, in place of those they were locked to before.
+hold() {
+  [ -n "$(absent python3-dnf-plugin-versionlock)" ] && { patiently dnf -y --setopt=exit_on_lock=True install \
+    python3-dnf-plugin-versionlock || return 1; }
+  # shellcheck disable=SC2086 # lists of names
+  set -- $1
+  [ $# -gt 0 ] || return 0
+  dnf -q versionlock delete "$@" >/dev/null 2>&1
+  patiently dnf -q --setopt=exit_on_lock=True versionlock add "$@"
+}
+
+main() {
+  log=$1 id=$2 timeout=$3; shift 3
+  # Appending: what is written after `: >"$log"` would otherwise begin with a hole, and grep take it for binary.
+  rm -f "$log.result"
+  : >"$log"
+  exec >>"$log" 2>&1
+  trap 'echo "$? $id" >"$log.result"' EXIT
+  export LC_ALL=C
+  deadline=$(( $(date +%s) + timeout ))
+  "$@"
+}
+
+main "$@" </dev/null
