@@ -13,10 +13,12 @@ lab = [
     (
         _name,
         {
-            **_data,
             **{_key: _value for _key, _value in _model.items() if _key != "model"},
-            "gpu_tag": "cpu",
-            "services": [
+            **_data,
+            # A simulated GPU has a driver to be installed, and computes nothing.
+            "services": []
+            if _data["gpu_tag"] != "cpu"
+            else [
                 {
                     "name": "chat",
                     "model": _model["model"],

@@ -6,8 +6,8 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from rackserve.operations.container_toolkit import cdi_specification, engine_configured
-from rackserve.operations.toolkit_packages import toolkit_packages
 from rackserve.operations.files import text_files
+from rackserve.operations.toolkit_packages import toolkit_packages
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.rendering.drivers import toolkit_files
 from roles.planned import driver_plan, host_plan

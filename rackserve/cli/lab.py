@@ -13,6 +13,8 @@ from rich.table import Table
 
 from rackserve.lab import model
 from rackserve.lab.demo import run as run_demo
+from rackserve.lab.gpu import GpuChoice
+from rackserve.lab.gpu_host import MAX_GPUS
 from rackserve.lab.lab import MAX_HOSTS, Lab
 from rackserve.lab.sources import SUITES
 
@@ -29,9 +31,18 @@ def _progress(text: str) -> None:
 @lab.command()
 @click.option("--hosts", "count", type=click.IntRange(1, MAX_HOSTS), default=3, show_default=True, help="h1 to hN.")
 @click.option("--suite", type=click.Choice(SUITES), default=SUITES[0], show_default=True, help="Debian of new hosts.")
-def up(count: int, suite: str) -> None:
-    """Make and boot what is missing of N hosts, and have a model for them to serve."""
+@click.option("--gpu", "tag", help="Tag of the GPUs that new hosts pretend to have.")
+@click.option("--gpus", type=click.IntRange(1, MAX_GPUS), default=1, show_default=True, help="GPUs of each new host.")
+@click.option("--os", "system", default="", help="System that new hosts pretend to run, as in ubuntu-24.04.")
+def up(count: int, suite: str, tag: str | None, gpus: int, system: str) -> None:
+    """Make and boot what is missing of N hosts, and have a model for them to serve.
+
+    A host with simulated GPUs has no model to serve but a driver to be installed, from stand-in packages.
+    """
     chosen = Lab()
+    if tag is not None:
+        chosen.up(count, suite, _progress, GpuChoice(tag, gpus, system))
+        return
     chosen.up(count, suite, _progress)
     if not model.provided(chosen.names.folder):
         model.provide(chosen.names.folder, chosen.depot_dir, chosen.depot_url, tiny=False, progress=_progress)

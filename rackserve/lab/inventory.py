@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from rackserve.domain.errors import RackserveError
+from rackserve.lab.gpu import CATALOG
 from rackserve.lab.lab import Lab
 from rackserve.lab.model import provided
+from rackserve.lab.state import LabHost
 
 MEMINFO = Path("/proc/meminfo")
 
@@ -45,11 +47,19 @@ def inventory_hosts() -> list[tuple[str, dict[str, Any]]]:
                 "ssh_port": host.ssh_port,
                 "lab_listen": state.listen(host.name),
                 "lab_port": host.port,
+                **_gpus(lab, host),
                 **shared,
             },
         )
         for host in hosts
     ]
+
+
+def _gpus(lab: Lab, host: LabHost) -> dict[str, Any]:
+    """What a host with simulated GPUs has to be planned with; others serve from memory."""
+    if not host.gpu_tag:
+        return {"gpu_tag": "cpu"}
+    return {"gpu_tag": host.gpu_tag, "gpu_count": host.gpu_count, "catalog": [str(lab.names.folder / CATALOG)]}
 
 
 def model_data() -> dict[str, Any]:

@@ -9,7 +9,8 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from rackserve.domain.errors import InputError, LabError, Problem
-from rackserve.lab import base, cgroups, depot, login, network, nspawn, pci, podman
+from rackserve.lab import base, cgroups, depot, gpu, login, network, nspawn, pci, podman
+from rackserve.lab.gpu import GpuChoice
 from rackserve.lab.locks import locked
 from rackserve.lab.login import Login
 from rackserve.lab.nspawn import HostFolder
@@ -36,8 +37,17 @@ class Lab:
         self.depot_dir = self.names.folder / "depot"
         self._depot_pid = self.names.folder / "depot.pid"
 
-    def up(self, count: int = 1, suite: str = "bookworm", progress: Callable[[str], None] = _silent) -> list[LabHost]:
-        """Bring hosts h1 to h<count> up and return all hosts once they answer; what is up already stays as it is."""
+    def up(
+        self,
+        count: int = 1,
+        suite: str = "bookworm",
+        progress: Callable[[str], None] = _silent,
+        gpus: GpuChoice | None = None,
+    ) -> list[LabHost]:
+        """Bring hosts h1 to h<count> up and return all hosts once they answer; what is up already stays as it is.
+
+        gpus: what new hosts pretend to have.
+        """
         if not 1 <= count <= MAX_HOSTS:
             raise InputError([Problem(f"{count} hosts", key="--hosts", hint=f"1 to {MAX_HOSTS}")])
         if self._in_podman():
@@ -51,8 +61,9 @@ class Lab:
             present = {host.name for host in state.hosts}
             for index, name in enumerate(wanted, start=1):
                 if name not in present:
-                    progress(f"making {name} (Debian {suite})")
-                    self._create(LabHost(name, suite, state.address(index), index, str(root)))
+                    progress(f"making {name} (Debian {suite}{f', {gpus}' if gpus else ''})")
+                    host = LabHost(name, suite, state.address(index), index, str(root))
+                    self._create(gpus.of(host) if gpus else host, gpus)
             hosts = self.hosts()
             for host in hosts:
                 self._boot(host)
@@ -78,9 +89,12 @@ class Lab:
         network.ensure(self.names, state)
         return state
 
-    def _create(self, host: LabHost) -> None:
+    def _create(self, host: LabHost, gpus: GpuChoice | None) -> None:
         """Make a host's disk, then record it: a run killed in between leaves an unrecorded folder, made again later."""
         host_key = nspawn.create_disk(host, self.folder(host.name), self.login.public_key())
+        if gpus is not None:
+            gpu.provide(self.names.folder, self.depot_dir, self.depot_url, gpus.plan(host))
+            gpu.furnish(self.names.folder, self.folder(host.name), self.depot_url, gpus.plan(host), host)
         self.login.trust(host.address, host_key)
         save(self.names.folder, self.state().with_host(host))
 

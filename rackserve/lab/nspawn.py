@@ -144,7 +144,8 @@ def boot(host: LabHost, folder: HostFolder, netns: str, cgroup: str) -> None:
     (folder.upper / "etc/resolv.conf").write_text(resolver_configuration())
     groups = cgroups.create(cgroup)
     root = folder.path / "root"
-    binds = pci.bind_arguments(folder.pci, pci.SYSFS_PCI) + pci.bind_arguments(folder.modules, pci.SYSFS_MODULES)
+    places = ((folder.pci, pci.SYSFS_PCI), (folder.modules, pci.SYSFS_MODULES))
+    binds = [word for place, sysfs in places for word in pci.bind_arguments(place, sysfs, writable=bool(host.gpu_tag))]
     plan = BootPlan(
         name=host.name,
         overlay=overlay_options(host, folder),

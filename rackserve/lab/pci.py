@@ -143,9 +143,13 @@ def write_modules(folder: Path, versions: Mapping[str, str]) -> None:
         (folder / module / "initstate").write_text("live\n")
 
 
-def bind_arguments(folder: Path, sysfs: Path) -> list[str]:
-    """Bind arguments for nspawn that show `folder` in place of `sysfs`; none where the machine has no such thing."""
-    return [f"--bind-ro={_escape(folder)}:{sysfs}"] if sysfs.is_dir() else []
+def bind_arguments(folder: Path, sysfs: Path, *, writable: bool = False) -> list[str]:
+    """Bind arguments for nspawn that show `folder` in place of `sysfs`; none where the machine has no such thing.
+
+    writable: the host itself loads simulated drivers, which shows there.
+    """
+    option = "--bind" if writable else "--bind-ro"
+    return [f"{option}={_escape(folder)}:{sysfs}"] if sysfs.is_dir() else []
 
 
 def _escape(path: Path) -> str:

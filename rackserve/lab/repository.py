@@ -1,6 +1,6 @@
 """A signed apt repository of stand-in packages: what a vendor of drivers publishes, made in a second.
 
-It is flat, as NVIDIA's are: packages and lists in one folder, suite `/`.
+Its packages lie in one folder. Its lists do too where it is flat, as NVIDIA's are; with a suite they are below `dists`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _SCRIPT = 0o755
 class Package:
     """A package that is all name. fields: more of its control file. scripts: maintainer scripts by name (postinst).
 
-    files: text by absolute path on the host.
+    files: content by absolute path on the host; programs are told by how they begin.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Package:
     architecture: str = "amd64"
     fields: Mapping[str, str] = field(default_factory=dict)
     scripts: Mapping[str, str] = field(default_factory=dict)
-    files: Mapping[str, str] = field(default_factory=dict)
+    files: Mapping[str, str | bytes] = field(default_factory=dict)
 
     @property
     def control(self) -> str:
@@ -89,12 +89,20 @@ class SigningKey:
 
 
 class Repository:
-    """A repository in `folder`, signed by `key`. What was added is there for hosts once it is published."""
+    """A repository in `folder`, signed by `key`. What was added is there for hosts once it is published.
 
-    def __init__(self, folder: Path, key: SigningKey) -> None:
+    suite: `/` for a flat one. What the folder holds already stays listed.
+    """
+
+    def __init__(self, folder: Path, key: SigningKey, suite: str = "/", component: str = "main") -> None:
         self.folder = folder
         self.key = key
-        self._entries: dict[str, str] = {}
+        flat = suite == "/"
+        self._release = folder / "Release" if flat else folder / "dists" / suite / "Release"
+        self._index = "Packages" if flat else f"{component}/binary-amd64/Packages"
+        names = {} if flat else {"Suite": suite, "Codename": suite, "Components": component, "Architectures": "amd64"}
+        self._names: Mapping[str, str] = names
+        self._entries = _listed(self._release.parent / self._index)
 
     def add(self, package: Package) -> Path:
         """Build a package and list it; the built file."""
@@ -116,17 +124,27 @@ class Repository:
         with readable_by_all():
             self.folder.mkdir(parents=True, exist_ok=True)
             packages = "\n".join(self._entries.values()).encode()
-            indexes = {"Packages": packages, "Packages.gz": gzip.compress(packages, mtime=0)}
+            indexes = {self._index: packages, f"{self._index}.gz": gzip.compress(packages, mtime=0)}
+            release = self._release
             for name, content in indexes.items():
-                (self.folder / name).write_bytes(content)
-            stated = {"Origin": "NVIDIA", "Label": "rackserve lab", "Date": _written(date or datetime.now(UTC))}
+                file = release.parent / name
+                file.parent.mkdir(parents=True, exist_ok=True)
+                file.write_bytes(content)
+            stated = {"Origin": "NVIDIA", "Label": "rackserve lab", **self._names}
+            stated["Date"] = _written(date or datetime.now(UTC))
             if valid_until is not None:
                 stated["Valid-Until"] = _written(valid_until)
             sums = "".join(f" {_sha256(content)} {len(content)} {name}\n" for name, content in indexes.items())
-            release = self.folder / "Release"
             release.write_text("".join(f"{key}: {value}\n" for key, value in stated.items()) + f"SHA256:\n{sums}")
             self.key.sign(release)
             (self.folder / KEY_FILE).write_text(self.key.armored)
+
+
+def _listed(index: Path) -> dict[str, str]:
+    """Paragraphs of an index by the package's file name."""
+    text = index.read_text() if index.exists() else ""
+    paragraphs = [f"{paragraph.strip()}\n" for paragraph in text.split("\n\n") if paragraph.strip()]
+    return {paragraph.partition("Filename: ./")[2].partition("\n")[0]: paragraph for paragraph in paragraphs}
 
 
 def _lay_out(package: Package, root: Path) -> None:
@@ -137,10 +155,13 @@ def _lay_out(package: Package, root: Path) -> None:
         script = control / name
         script.write_text(text)
         script.chmod(_SCRIPT)
-    for path, text in package.files.items():
+    for path, written in package.files.items():
         file = root / path.lstrip("/")
         file.parent.mkdir(parents=True, exist_ok=True)
-        file.write_text(text)
+        content = written.encode() if isinstance(written, str) else written
+        file.write_bytes(content)
+        if content.startswith((b"#!", b"\x7fELF")):
+            file.chmod(_SCRIPT)
 
 
 def _sha256(content: bytes) -> str:

@@ -23,7 +23,11 @@ ROOTS_HOME = "/var/lib/rackserve/lab"
 
 @dataclass(frozen=True, slots=True)
 class LabHost:
-    """One throwaway host: where this machine reaches it, and the root filesystem or image it stands on."""
+    """One throwaway host: where this machine reaches it, and the root filesystem or image it stands on.
+
+    gpu_tag, gpu_count: what it pretends to have, empty for nothing. system: what it pretends to run, as in
+    "ubuntu-24.04", empty for its own suite.
+    """
 
     name: str
     suite: str
@@ -32,6 +36,9 @@ class LabHost:
     base: str
     ssh_port: int = SSH_PORT
     port: int = SERVICE_PORT
+    gpu_tag: str = ""
+    gpu_count: int = 0
+    system: str = ""
 
 
 @dataclass(frozen=True, slots=True)

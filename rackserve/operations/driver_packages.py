@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator, Iterable, Mapping, Sequence
 
-from pyinfra import host
+from pyinfra import host, logger
+from pyinfra import state as run
 from pyinfra.api import StringCommand, operation
+from pyinfra.api.state import StateStage
 
 from rackserve.domain.gpu_state import GpuState
+from rackserve.facts.driver_load import WayBack
 from rackserve.facts.gpu_host import GpuHost
 from rackserve.facts.simulation import Simulation, exact
 from rackserve.facts.version_locks import VersionLocks
@@ -25,6 +28,8 @@ from rackserve.planning.transaction import (
 )
 
 MARKER = "/var/lib/rackserve/driver.json"
+# Written by the scripts of transactions.
+WAY_BACK = "/var/lib/rackserve/driver-way-back"
 
 
 @operation()
@@ -62,6 +67,8 @@ def driver_packages(plan: DriverPlan, lock_timeout: int) -> Generator[StringComm
     # First to go and last to come back: it says that all of the driver is as planned.
     yield StringCommand("rm", "-f", MARKER)
     yield _transaction(plan, names, simulation, lock_timeout, downgrade=_goes_down(plan, state))
+    if any(of_the_driver(plan, name) for name in simulation.replaced) and run.current_stage == StateStage.Execute:
+        logger.info(f"{host.print_prefix}way back: {host.get_fact(WayBack, path=WAY_BACK)}")
 
 
 def is_installed(plan: DriverPlan, names: Iterable[str], state: GpuState) -> bool:

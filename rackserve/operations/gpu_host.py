@@ -11,6 +11,7 @@ from pyinfra.api.state import StateStage
 from rackserve.catalog.loader import Catalog
 from rackserve.domain.host import Host
 from rackserve.facts.gpu_host import GpuHost
+from rackserve.operations.repository import look, refusals
 from rackserve.operations.require import refusing
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.gpu_preflight import gpu_notes, gpu_problems
@@ -26,6 +27,8 @@ def as_required(
     if plan is not None and plan.installs:
         found = host.get_fact(GpuHost, module=plan.module, ask=asked_for(plan))
         problems += gpu_problems(plan, settings, found, catalog)
+        if plan.repositories:
+            problems += refusals(plan.repositories, look(plan.repositories), adopt=settings.adopt)
         if state.current_stage == StateStage.Prepare:
             for note in gpu_notes(plan, settings, found, catalog):
                 logger.warning(f"{host.print_prefix}{note}")

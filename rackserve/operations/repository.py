@@ -30,18 +30,12 @@ def repositories(
     if not planned:
         host.noop("no package repositories planned")
         return
-    state = host.get_fact(
-        RepositoryFiles,
-        files=[repository_file(entry).path for entry in planned],
-        keyrings=[keyring_path(entry) for entry in planned],
-        originals=[key_original_path(entry) for entry in planned if entry.key_sha256],
-        programs=list(_PROGRAMS),
-    )
+    state = look(planned)
     differing = [entry for entry in planned if not is_as_planned(entry, state)]
     if not differing:
         host.noop(f"{', '.join(entry.name for entry in planned)} as planned")
         return
-    problems = [problem for entry in differing for problem in conflict_problems(entry, state, adopt=adopt)]
+    problems = refusals(differing, state, adopt=adopt)
     if problems:
         yield from refusing(problems, "")
         return
@@ -50,6 +44,22 @@ def repositories(
         yield commands.script("packages.sh", str(lock_timeout), "ca-certificates", *missing)
     for entry in differing:
         yield _added(entry, conflicts(entry, state))
+
+
+def look(planned: Sequence[PlannedRepository]) -> RepositoryState:
+    """What the host has of these repositories, and who else defines any."""
+    return host.get_fact(
+        RepositoryFiles,
+        files=[repository_file(entry).path for entry in planned],
+        keyrings=[keyring_path(entry) for entry in planned],
+        originals=[key_original_path(entry) for entry in planned if entry.key_sha256],
+        programs=list(_PROGRAMS),
+    )
+
+
+def refusals(planned: Sequence[PlannedRepository], state: RepositoryState, *, adopt: bool) -> list[str]:
+    """What keeps these repositories from the host, as far as that can be told by looking."""
+    return [problem for entry in planned for problem in conflict_problems(entry, state, adopt=adopt)]
 
 
 def is_as_planned(planned: PlannedRepository, state: RepositoryState) -> bool:

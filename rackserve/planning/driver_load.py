@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from rackserve.domain.gpu_state import GpuState
 from rackserve.planning.driver_plan import DriverPlan
+from rackserve.planning.kernel_packages import of_the_driver
 
 # NVIDIA's own images for clusters take its modules out of running systems. A loaded amdgpu holds the console and is not
 # known to come back; xe and i915 are part of the kernel.
@@ -26,14 +27,26 @@ def _reasons(plan: DriverPlan, state: GpuState) -> Iterator[str]:
     for module in plan.modules:
         if module not in state.loaded:
             yield f"{module} is not loaded"
-    loaded, installed = state.loaded.get(plan.module, ""), state.module_versions.get(state.kernel, "")
-    if loaded and installed and loaded != installed:
-        yield f"{plan.module} {loaded} is loaded, {installed} is installed"
+    loaded, installed = state.loaded.get(plan.module), state.module_versions.get(state.kernel, "")
+    if loaded is not None and installed and loaded != installed:
+        yield f"{plan.module} {loaded or 'of the kernel itself'} is loaded, {installed} is installed"
+    elif loaded is not None and _comes_with_packages(plan, state, loaded):
+        yield f"{plan.module} {loaded or 'of the kernel itself'} is loaded, the planned one is not installed yet"
     if plan.flavour is not None and state.flavour not in {None, plan.flavour}:
         yield f"the {state.flavour} {plan.module} is loaded, the {plan.flavour} one is planned"
     for device in state.devices:
         if device.id in plan.gpu_ids and device.driver not in {"", *plan.modules}:
             yield f"{device.driver} drives GPU {device.address}"
+
+
+def _comes_with_packages(plan: DriverPlan, state: GpuState, loaded: str) -> bool:
+    """Whether packages that are still to be installed will bring another module than the loaded one."""
+    if not plan.built and not plan.signed_module:
+        return False
+    brought = [name for name in plan.packages if of_the_driver(plan, name)]
+    if not set(brought) <= set(state.packages):
+        return True
+    return plan.vendor == "nvidia" and plan.version is not None and loaded != plan.version
 
 
 def foreseen_reboot(plan: DriverPlan, state: GpuState) -> str:
@@ -44,7 +57,6 @@ def foreseen_reboot(plan: DriverPlan, state: GpuState) -> str:
     if loaded is None or may_be_unloaded(plan):
         return ""
     version = state.module_versions.get(state.kernel, "")
-    installing = plan.built and not set(plan.packages) <= set(state.packages)
-    if installing or (loaded and version and loaded != version):
+    if _comes_with_packages(plan, state, loaded) or (version and loaded != version):
         return f"{plan.module} {loaded or 'of the kernel itself'} is loaded and is not taken out of a running system"
     return ""

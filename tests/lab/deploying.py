@@ -75,15 +75,17 @@ class Site:
         done = self._pyinfra("-y", *options, str(self.write()), script)
         return parse_run(done.returncode, done.stderr)
 
-    def predicted(self, host: str) -> list[str]:
+    def predicted(self, host: str, script: str = "deploys/serve.py") -> list[str]:
         """Names of the operations that a dry run says would change something on the host."""
-        done = self._pyinfra("--dry", "--json", str(self.write()), "deploys/serve.py")
+        done = self._pyinfra("--dry", "--json", str(self.write()), script)
         assert done.returncode == 0, done.stderr
         return [entry["name"] for entry in json.loads(done.stdout)["plan"] if host in entry["hosts_with_change"]]
 
-    def deploy_until(self, operation: int, act: Callable[[subprocess.Popen[str]], None]) -> tuple[str, Run]:
+    def deploy_until(
+        self, operation: int, act: Callable[[subprocess.Popen[str]], None], script: str = "deploys/serve.py"
+    ) -> tuple[str, Run]:
         """Deploy and call `act` when the operation of this number (from 0) has started; its name and the run."""
-        command = [sys.executable, "-m", "pyinfra", "-y", str(self.write()), "deploys/serve.py"]
+        command = [sys.executable, "-m", "pyinfra", "-y", str(self.write()), script]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         lines, started, name = [], -1, ""
         with subprocess.Popen(

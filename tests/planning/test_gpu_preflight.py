@@ -1,4 +1,4 @@
-"""What a host is refused for before its driver is touched: every verdict, and for every tag and system none too many."""
+"""What a host is refused for before its driver is touched: every verdict, and for no tag and system one too many."""
 
 from __future__ import annotations
 

@@ -5,8 +5,7 @@
 main() {
   timeout=$1 downgrade=$2 replaced=$3 brought=$4; shift 4
   if transaction "$timeout" driver "$downgrade" "$replaced" "$brought" "$@"; then
-    # shellcheck disable=SC2154 # set by transaction
-    sed -n 's/^way back: //p' "$log"
+    way_back
     return 0
   fi
   echo "driver packages not installed: $*" >&2

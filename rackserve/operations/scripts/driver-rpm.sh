@@ -4,8 +4,7 @@
 main() {
   timeout=$1 replaced=$2 locked=$3; shift 3
   if transaction "$timeout" driver "$replaced" "$locked" "$@"; then
-    # shellcheck disable=SC2154 # set by transaction
-    sed -n 's/^way back: //p' "$log"
+    way_back
     return 0
   fi
   echo "driver packages not installed: $*" >&2

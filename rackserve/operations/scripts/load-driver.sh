@@ -115,7 +115,7 @@ holders() {
   for process in /proc/[0-9]*; do
     # shellcheck disable=SC2010 # a list of links, whose names are numbers
     if ls -l "$process/fd" 2>/dev/null | grep -qE ' /dev/(nvidia|dri/|kfd)'; then
-      unit=$(sed -n 's|.*/\([^/]*\.\(service\|scope\)\)$|\1|p' "$process/cgroup" 2>/dev/null | head -n 1)
+      unit=$(sed -n 's#.*/\([^/]*\.\(service\|scope\)\)$#\1#p' "$process/cgroup" 2>/dev/null | head -n 1)
       echo "pid ${process#/proc/} ($(cat "$process/comm" 2>/dev/null)${unit:+ of $unit})"
     fi
   done | head -n 5 | paste -s -d ',' | sed 's/,/, /g'

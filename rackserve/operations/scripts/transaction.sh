@@ -15,11 +15,21 @@ until_it_ends() {
 
 # What the package manager said that explains a failure, a postinst's package and exit code in one line.
 reasons() {
-  found=$(awk '
+  [ -e "$log" ] || return 0
+  # apt gives dpkg a terminal, whose lines end in CR LF.
+  found=$(tr -d '\r' <"$log" | awk '
     /^dpkg: error processing / { line = $0; if ((getline more) > 0) sub(/^ +/, "", more); print line " " more; next }
     /^ +[^ ]+ : (Depends|PreDepends|Conflicts|Breaks):/ ||
-      /^(E:|W: (GPG error|Failed to fetch)|dpkg: error|[^ ]+: error|Error|Consult |No match for)/ || /^ +(Problem|- )/' "$log" | awk '!seen[$0]++' | head -n 12)
+      /^(E:|W: (GPG error|Failed to fetch)|dpkg: error|[^ ]+: error|Error[^s]|Consult |No match for)/ || /^ +(Problem|- )/' | awk '!seen[$0]++' | head -n 12)
   echo "${found:-$(tail -n 5 "$log")}"
+}
+
+# The command that undoes the transaction, where it replaced anything: told, and kept for the night it is wanted.
+way_back() {
+  command=$(sed -n 's/^way back: //p' "$log")
+  [ -n "$command" ] || return 0
+  mkdir -p /var/lib/rackserve
+  echo "$command" | tee /var/lib/rackserve/driver-way-back
 }
 
 # transaction LOCK_TIMEOUT JOB ARGUMENT...: run a job of the unit's script to its end; if another run has one running, or

@@ -60,18 +60,30 @@ install() {
   settle && update && once_more "$archives" get install "$@"
 }
 
-# file_of NAME=VERSION: the name that apt gives a downloaded package, up to the architecture.
+# file_of NAME[:ARCHITECTURE]=VERSION FOLDER: the package's file as apt names it, if it is there.
 file_of() {
-  echo "${1%%=*}_$(echo "${1#*=}" | sed 's/:/%3a/g')"
+  name=${1%%=*} version=$(echo "${1#*=}" | sed 's/:/%3a/g')
+  case $name in *:*) architectures=${name#*:} ;; *) architectures="$(dpkg --print-architecture) all" ;; esac
+  for architecture in $architectures; do
+    path=$2/${name%%:*}_${version}_$architecture.deb
+    if [ -e "$path" ]; then echo "$path"; return 0; fi
+  done
+  return 1
 }
 
-# keep NAME=VERSION: have this package's file in $kept, from where apt put it or from the repository.
+# keep NAME[:ARCHITECTURE]=VERSION: have this package's file in $kept, from where apt put it or from the repository, and
+# say where it is.
 keep() {
-  base=$(file_of "$1")
-  if ! ls "$kept/$base"_*.deb >/dev/null 2>&1 && ! cp "$archives/$base"_*.deb "$kept/" 2>/dev/null; then
-    (cd "$kept" && apt-get -q -o APT::Sandbox::User=root download "$1") >/dev/null 2>&1
+  if ! file_of "$1" "$kept" >/dev/null; then
+    if from=$(file_of "$1" "$archives"); then
+      # A part of a file, on a full disk, must not be taken for one.
+      cp "$from" "$kept/part" 2>/dev/null && mv -fT "$kept/part" "$kept/${from##*/}"
+    else
+      (cd "$kept" && apt-get -q -o APT::Sandbox::User=root download "$1") >/dev/null 2>&1
+    fi
   fi
-  touch "$kept/$base"_*.deb 2>/dev/null || return 1
+  rm -f "$kept/part"
+  path=$(file_of "$1" "$kept") && touch "$path" && echo "$path"
 }
 
 # driver DOWNGRADE REPLACED BROUGHT PACKAGE...: the two words in the middle are lists of NAME=VERSION.
@@ -82,16 +94,16 @@ driver() {
   # Ubuntu's archive drops a version as soon as it has the next one: without its files there is no way back.
   old=
   for package in $replaced; do
-    if keep "$package"; then old="$old $(echo "$kept/$(file_of "$package")"_*.deb)"; fi
+    if path=$(keep "$package"); then old="$old $path"; fi
   done
   # shellcheck disable=SC2086 # one option or none
   once_more "$archives" get $allow install "$@" || return 1
   [ -z "$old" ] || echo "way back: apt-get install --allow-downgrades$old"
   for package in $brought; do
-    keep "$package"
+    path=$(keep "$package") || continue
     # This one and the one before it.
     # shellcheck disable=SC2012 # names of packages, and ls is what sorts by time
-    ls -1t "$kept/${package%%=*}"_*.deb 2>/dev/null | tail -n +3 | while read -r file; do rm -f "$file"; done
+    ls -1t "$kept/${package%%[:=]*}"_*_"${path##*_}" | tail -n +3 | while read -r file; do rm -f "$file"; done
   done
   return 0
 }

@@ -50,10 +50,9 @@ refresh() {
 # driver REPLACED LOCKED PACKAGE...: LOCKED is one word, of names whose versions nothing else may change afterwards.
 driver() {
   replaced=$1 locked=$2; shift 2
-  patiently quietly_yes install "$@" || return 1
-  # shellcheck disable=SC2086 # lists of names
-  [ -z "$replaced" ] || echo "way back: dnf --disableplugin=versionlock install" $replaced
-  hold "$locked"
+  patiently quietly_yes install "$@" && hold "$locked" || return 1
+  # After all that is tried patiently, which begins the log anew.
+  [ -z "$replaced" ] || echo "way back: dnf --disableplugin=versionlock install $replaced"
 }
 
 # hold NAMES: lock the versions that these have now, in place of those they were locked to before.

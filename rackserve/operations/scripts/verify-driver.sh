@@ -34,8 +34,9 @@ main() {
   fi
   answer=$("$gpu_ready" --check --json) || return 1
   [ -z "$failed" ] || return 1
+  mkdir -p "$state"
   printf '{"digest": "%s", "ready": %s}\n' "$digest" "$answer" >"$state/driver.json.new"
-  sync "$state/driver.json.new" && mv -fT "$state/driver.json.new" "$state/driver.json"
+  sync "$state/driver.json.new" && mv -fT "$state/driver.json.new" "$state/driver.json" || return 1
   rm -f "$state/driver-reboot"
   # Services that had to stop for the change of drivers, and now find the new one.
   if [ -e "$state/driver-stopped" ]; then
