@@ -2,25 +2,58 @@
 
 from __future__ import annotations
 
+import posixpath
+
+from pyinfra import host
 from pyinfra.api import deploy
 
-from rackserve.operations.service import absent, only
+from rackserve.operations.service import only
+from rackserve.operations.uninstall import absent, memory_limit_gone, own_packages_gone
 from rackserve.rendering import BASE_UNIT, LIBEXEC
+from rackserve.rendering.drivers import (
+    CDI_ENVIRONMENT,
+    GPU_DROP_IN,
+    GPU_READY_UNIT,
+    MEMORY_DAEMON,
+    MEMORY_PLIST,
+    MODPROBE,
+    MODULES_LOAD,
+    PREFERENCES,
+    UNATTENDED,
+)
+from rackserve.rendering.repositories import KEY_FILES, REPOSITORY_FILES
 
-# Models stay: they are data, and the largest download of all. Distribution packages stay too: others may use them.
+# Models stay: they are data, and the largest download of all.
 OWN_PATHS = (
+    *REPOSITORY_FILES,
+    *KEY_FILES,
+    PREFERENCES,
+    UNATTENDED,
+    MODPROBE,
+    MODULES_LOAD,
+    GPU_READY_UNIT,
+    posixpath.dirname(GPU_DROP_IN),
+    CDI_ENVIRONMENT,
     BASE_UNIT,
     LIBEXEC,
     "/opt/rackserve",
     "/etc/rackserve",
     "/var/cache/rackserve",
+    "/run/rackserve-packages*",
+    "/run/rackserve-dkms.log",
+    "/run/rackserve-initramfs.log",
+    # Last: with the list of packages in it, a run that broke off is simply run again.
     "/var/lib/rackserve",
-    "/run/rackserve-packages.log",
 )
+_LOCK_TIMEOUT_S = 600
 
 
 @deploy("Uninstall")
 def uninstall() -> None:
-    """Stop and remove every service, its user and its key, then releases, units and helpers."""
+    """Stop and remove every service, its user and its key, the packages that came with them, then all other files."""
     only(name="Services gone", names=[])
-    absent(name="Releases, units and helpers gone", paths=list(OWN_PATHS))
+    own_packages_gone(
+        name="Packages of rackserve's gone", lock_timeout=int(host.data.get("apt_lock_timeout", _LOCK_TIMEOUT_S))
+    )
+    memory_limit_gone(name="Memory limit of rackserve's gone", label=MEMORY_DAEMON, path=MEMORY_PLIST)
+    absent(name="Repositories, units, releases and helpers gone", paths=list(OWN_PATHS))

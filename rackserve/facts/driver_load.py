@@ -102,23 +102,6 @@ class Ready(FactBase[ReadyState]):
         return parse_ready(output)
 
 
-class WayBack(FactBase[str]):
-    """The command that undoes the last change of the driver's packages, empty for none."""
-
-    def command(self, path: str) -> str:
-        """Shell that prints it."""
-        return f"cat {shlex.quote(path)} 2>/dev/null; true"
-
-    @staticmethod
-    def default() -> str:
-        """None."""
-        return ""
-
-    def process(self, output: list[str]) -> str:
-        """The command."""
-        return "".join(output)
-
-
 class RebootOwed(FactBase[str]):
     """Why the host has to be rebooted before its driver can be loaded, empty where it has not, or has been since."""
 

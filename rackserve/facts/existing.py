@@ -8,11 +8,11 @@ from pyinfra.api import FactBase
 
 
 class Existing(FactBase[tuple[str, ...]]):
-    """Those of `paths` that exist, links without a target included."""
+    """Those of `paths` that exist, links without a target included; a `*` in one stands for any part of a name."""
 
     def command(self, paths: list[str]) -> str:
         """Shell that prints the paths that are there."""
-        listed = " ".join(shlex.quote(path) for path in paths)
+        listed = " ".join("*".join(map(shlex.quote, path.split("*"))) for path in paths)
         return f'for p in {listed}; do if [ -e "$p" ] || [ -L "$p" ]; then echo "$p"; fi; done'
 
     @staticmethod

@@ -34,8 +34,18 @@ _BUILD = """#!/bin/sh
 for kernel in /lib/modules/*; do dkms autoinstall -k "${kernel##*/}" || echo "skipped ${kernel##*/}"; done
 exit 0
 """
+# As the real ones, before their files go: what was built of them goes too.
+_UNBUILD = """#!/bin/sh
+for kernel in /lib/modules/*; do
+  for module in /usr/src/@SOURCE@/lab-modules/*.ko; do rm -f "$kernel/updates/dkms/${module##*/}"; done
+  rmdir "$kernel/updates/dkms" "$kernel/updates" 2>/dev/null || :
+  depmod "${kernel##*/}"
+done
+"""
 # The hook is for tests: a package whose script takes long, or fails.
 _LDCONFIG = "#!/bin/sh\n[ ! -x /etc/lab-postinst ] || /etc/lab-postinst || exit $?\nldconfig\n"
+# The real ones bring the link that ldconfig makes here.
+_UNLINK = f"#!/bin/sh\nrm -f {_LIBRARIES}/libcuda.so.1\n"
 _DEPMOD = '#!/bin/sh\nfor kernel in /lib/modules/*; do depmod "${kernel##*/}"; done\n'
 
 
@@ -70,6 +80,10 @@ def driver_packages(plan: DriverPlan, kernel: str, version: str | None = None) -
         files = dict(_files(plan, name, number))
         built = "-dkms" in name or "dkms-" in name
         scripts = {"postinst": _BUILD if built else _LDCONFIG}
+        if built:
+            scripts["prerm"] = _UNBUILD.replace("@SOURCE@", f"{name}-{number}")
+        elif any("libcuda" in path for path in files):
+            scripts["postrm"] = _UNLINK
         if built:
             folder = f"/usr/src/{name}-{number}/lab-modules"
             files |= {f"{folder}/{file}": content for file, content in _modules(plan, number)}

@@ -14,9 +14,12 @@ _UNITS = {
     "packages.sh": "unit-deb.sh",
     "refresh-deb.sh": "unit-deb.sh",
     "driver-deb.sh": "unit-deb.sh",
+    "uninstall-deb.sh": "unit-deb.sh",
     "refresh-rpm.sh": "unit-rpm.sh",
     "driver-rpm.sh": "unit-rpm.sh",
+    "uninstall-rpm.sh": "unit-rpm.sh",
 }
+_WITH_INITRAMFS = {"load-driver.sh", "uninstall.sh"}
 # `$1` path, `$2` mode, `$3` SHA-256 of what must arrive. The checksum catches a transfer that was cut off; the rename
 # makes a reader see the old file or the new one. umask comes after mkdir: folders stay readable, the content never is
 # before it has its mode.
@@ -38,9 +41,12 @@ def script_text(name: str) -> str:
     """What runs on the host: the parts that scripts share, then the script itself."""
     shared = _part("heartbeat.sh")
     if name in _UNITS:
-        shared += f"unit_script={shlex.quote(_part(_UNITS[name]))}\n{_part('transaction.sh')}"
+        unit = _part("added.sh") + _part(_UNITS[name])
+        shared += f"unit_script={shlex.quote(unit)}\n{_part('transaction.sh')}"
     if name.startswith("repository-"):
         shared += _part("repository.sh")
+    if name in _WITH_INITRAMFS:
+        shared += _part("initramfs.sh")
     return shared + _part(name)
 
 

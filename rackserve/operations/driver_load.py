@@ -13,7 +13,7 @@ from rackserve.facts.gpu_host import GpuHost
 from rackserve.operations import commands
 from rackserve.operations.driver_packages import MARKER
 from rackserve.operations.reboot import rebooted
-from rackserve.planning.driver_load import may_be_unloaded, not_loaded
+from rackserve.planning.driver_load import kernel_owed, may_be_unloaded, not_loaded
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.kernel_packages import asked_for
 from rackserve.rendering.drivers import GPU_READY
@@ -33,7 +33,7 @@ def driver_loaded(
         host.noop(f"{', '.join(plan.modules)} loaded")
         return
     yield _load(plan)
-    reason = host.get_fact(RebootOwed, path=REBOOT_OWED)
+    reason = host.get_fact(RebootOwed, path=REBOOT_OWED) or kernel_owed(plan, _state(plan))
     if not reason:
         return
     if not allow_reboot:

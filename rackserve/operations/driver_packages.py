@@ -10,8 +10,8 @@ from pyinfra.api import StringCommand, operation
 from pyinfra.api.state import StateStage
 
 from rackserve.domain.gpu_state import GpuState
-from rackserve.facts.driver_load import WayBack
 from rackserve.facts.gpu_host import GpuHost
+from rackserve.facts.lines import Lines
 from rackserve.facts.simulation import Simulation, exact
 from rackserve.facts.version_locks import VersionLocks
 from rackserve.operations import commands
@@ -68,7 +68,8 @@ def driver_packages(plan: DriverPlan, lock_timeout: int) -> Generator[StringComm
     yield StringCommand("rm", "-f", MARKER)
     yield _transaction(plan, names, simulation, lock_timeout, downgrade=_goes_down(plan, state))
     if any(of_the_driver(plan, name) for name in simulation.replaced) and run.current_stage == StateStage.Execute:
-        logger.info(f"{host.print_prefix}way back: {host.get_fact(WayBack, path=WAY_BACK)}")
+        told = host.get_fact(Lines, path=WAY_BACK)
+        logger.info(f"{host.print_prefix}way back: {' '.join(told)}")
 
 
 def is_installed(plan: DriverPlan, names: Iterable[str], state: GpuState) -> bool:

@@ -7,7 +7,6 @@ from collections.abc import Generator, Sequence
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
-from rackserve.facts.existing import Existing
 from rackserve.facts.services import InstalledServices
 from rackserve.facts.units import Unit
 from rackserve.operations import commands
@@ -37,13 +36,3 @@ def only(names: Sequence[str]) -> Generator[StringCommand, None, None]:
         return
     for name in surplus:
         yield commands.script("remove-service.sh", name)
-
-
-@operation()
-def absent(paths: Sequence[str]) -> Generator[StringCommand, None, None]:
-    """Have none of our own folders and files."""
-    existing = host.get_fact(Existing, paths=list(paths))
-    if not existing:
-        host.noop("nothing of rackserve here")
-        return
-    yield commands.script("uninstall.sh", *existing)

@@ -37,6 +37,17 @@ def _reasons(plan: DriverPlan, state: GpuState) -> Iterator[str]:
     for device in state.devices:
         if device.id in plan.gpu_ids and device.driver not in {"", *plan.modules}:
             yield f"{device.driver} drives GPU {device.address}"
+    if reason := kernel_owed(plan, state):
+        yield reason
+
+
+def kernel_owed(plan: DriverPlan, state: GpuState) -> str:
+    """Why the installed kernel has to be booted, empty where it has not: older ones have the module, not the card."""
+    if not plan.kernel_package or state.next_kernel in {"", state.kernel}:
+        return ""
+    loose = [device.address for device in state.devices if device.id in plan.gpu_ids and not device.driver]
+    cards = ", ".join(loose)
+    return f"Linux {state.kernel} does not drive GPU {cards}, {state.next_kernel} is installed" if loose else ""
 
 
 def _comes_with_packages(plan: DriverPlan, state: GpuState, loaded: str) -> bool:

@@ -35,6 +35,9 @@ __all__ = ["DriverPlan", "PlannedRepository", "plan_driver"]
 # The first branch whose CUDA is 13: DCGM brings libraries for either.
 _CUDA_13_FROM = "580"
 
+# What checks the GPUs before every start of a service is Python, which a minimal Debian does not have.
+_HELPERS = ("python3",)
+
 
 @dataclass(frozen=True, slots=True)
 class DriverPlan:
@@ -129,7 +132,7 @@ def _plan(target: Target, recipes: Recipes, repositories: tuple[PlannedRepositor
         flavour=stack.kernel_module,
         fabric=stack.fabric_manager,
         repositories=repositories,
-        prerequisites=driver.prerequisites if driver else (),
+        prerequisites=(*_HELPERS, *driver.prerequisites) if driver else (),
         packages=tuple(dict.fromkeys(_packages(target, recipes))),
         headers=driver.headers if driver and driver.built else (),
         signed_module=_filled(driver.signed_module, stack) if driver else "",

@@ -219,7 +219,8 @@ def _changes(plan: DriverPlan, state: GpuState) -> Iterator[str]:
     if "nouveau" in state.loaded and plan.vendor == "nvidia":
         yield "nouveau drives these cards now: it is unloaded, or the host rebooted once where that cannot be done"
     loaded = state.loaded.get(plan.module, "")
-    if loaded and plan.version is not None and loaded != plan.version:
+    # AMD's module and its series are numbered apart.
+    if plan.vendor == "nvidia" and loaded and plan.version is not None and loaded != plan.version:
         yield f"{plan.module} {loaded} is loaded, planned is {plan.version}: services stop while it is changed"
     if reason := foreseen_reboot(plan, state):
         yield f"it will take a reboot: {reason}"

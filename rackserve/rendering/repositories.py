@@ -7,6 +7,9 @@ from rackserve.rendering import RenderedFile
 
 _HEADER = "# Written by rackserve; changes here are overwritten by the next run.\n"
 _RPM_KEYS = "/etc/pki/rpm-gpg"
+# Where ours lie, whatever they are called.
+REPOSITORY_FILES = ("/etc/apt/sources.list.d/rackserve-*.sources", "/etc/yum.repos.d/rackserve-*.repo")
+KEY_FILES = ("/etc/apt/keyrings/rackserve-*", f"{_RPM_KEYS}/RPM-GPG-KEY-rackserve-*")
 
 
 def repository_file(planned: PlannedRepository) -> RenderedFile:

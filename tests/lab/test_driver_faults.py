@@ -12,28 +12,17 @@ from pathlib import Path
 
 import pytest
 
-from rackserve.lab import gpu
 from rackserve.lab.gpu import GpuChoice, plan_of
 from rackserve.lab.gpu_host import cards
 from rackserve.lab.lab import Lab
 from rackserve.lab.repository import Repository, SigningKey
 from tests.lab.conftest import LabFactory
-from tests.lab.deploying import Run, Site
+from tests.lab.gpu_sites import DRIVERS, PACKAGES, PREFLIGHT, REPOSITORIES, GpuSite
 
 pytestmark = pytest.mark.lab
 
-DRIVERS = "deploys/drivers.py"
-PREFLIGHT = "GPU preflight | Host is what its GPU tag and driver need"
-PACKAGES = "Driver | Driver packages installed"
-REPOSITORIES = "Driver | Package repositories as planned"
-VERSION = "580.178.04"
-NEWER = "580.190.01"
-POOL = 12
+POOL = 13
 POSTINST = "printf '#!/bin/sh\\n%s\\n' '{}' >/etc/lab-postinst && chmod 755 /etc/lab-postinst"
-# A service that computes nothing: what guards its start is what is looked at.
-SERVICE = """mkdir -p /etc/systemd/system && printf '%s\\n' '[Unit]' 'StartLimitBurst=5' 'StartLimitIntervalSec=1h' \
-'[Service]' 'ExecStart=/bin/sleep infinity' 'Restart=on-failure' 'RestartSec=1' \
->/etc/systemd/system/rackserve@.service && systemctl daemon-reload"""
 
 
 @pytest.fixture(scope="module")
@@ -48,41 +37,6 @@ def names(lab: Lab) -> Iterator[str]:
     return iter([host.name for host in lab.hosts()])
 
 
-class GpuSite(Site):
-    """An inventory of one virgin host with two simulated GPUs."""
-
-    def __init__(self, lab: Lab, folder: Path, name: str) -> None:
-        super().__init__(lab, folder)
-        self.name = name
-        self.data = self.hosts[name]
-        self.hosts = {name: self.data}
-
-    def run(self) -> Run:
-        return self.deploy(script=DRIVERS)
-
-    def on(self, command: str, *, check: bool = True) -> str:
-        return self.lab.ssh(self.name, command, check=check).stdout
-
-    def refused(self, operation: str, *sentences: str) -> Run:
-        run = self.run()
-        assert run.code == 1
-        assert run.failed(self.name) == [operation], run.text
-        for sentence in sentences:
-            assert sentence in run.said_of(self.name), run.text
-        assert "Traceback" not in run.text
-        return run
-
-    def untouched(self) -> None:
-        """Nothing of rackserve's is on the host."""
-        assert self.on("ls -d /etc/rackserve /etc/apt/sources.list.d/rackserve* /var/lib/rackserve; true") == ""
-
-    def converges(self) -> None:
-        run = self.run()
-        assert run.code == 0, run.text
-        assert self.run().changed(self.name) == []
-        assert self.on("dpkg --audit") == ""
-
-
 @pytest.fixture
 def site(lab: Lab, names: Iterator[str], tmp_path: Path) -> GpuSite:
     return GpuSite(lab, tmp_path, next(names))
@@ -90,11 +44,10 @@ def site(lab: Lab, names: Iterator[str], tmp_path: Path) -> GpuSite:
 
 @pytest.fixture(scope="module")
 def deployed(lab: Lab, names: Iterator[str], tmp_path_factory: pytest.TempPathFactory) -> GpuSite:
-    """A host that has its driver, with a service on it."""
+    """A host that has its driver."""
     made = GpuSite(lab, tmp_path_factory.mktemp("deployed"), next(names))
     run = made.run()
     assert run.code == 0, run.text
-    made.on(SERVICE)
     return made
 
 
@@ -248,88 +201,27 @@ def test_a_machine_that_is_still_being_set_up_is_waited_for(site: GpuSite) -> No
     assert site.on("ls /run/waited").strip() == "/run/waited"
 
 
-# ------------------------------------------------------------------------------------------- a driver that changes
-
-
-def test_a_new_version_is_loaded_without_a_reboot_and_services_come_back(lab: Lab, deployed: GpuSite) -> None:
-    publish(lab, deployed, NEWER)
-    before = lab.boot_id(deployed.name)
-    deployed.on("systemctl start rackserve@chat")
-    deployed.data["driver_version"] = NEWER
-    predicted = deployed.predicted(deployed.name, DRIVERS)
-    run = deployed.run()
-    assert run.code == 0, run.text
-    assert run.changed(deployed.name) == predicted
-    assert "way back: apt-get install --allow-downgrades" in run.said_of(deployed.name)
-    assert deployed.on("cat /sys/module/nvidia/version").strip() == NEWER
-    assert lab.boot_id(deployed.name) == before
-    assert deployed.on("systemctl is-active rackserve@chat").strip() == "active"
-    # And back: a stated version is meant, also where a newer one is there.
-    deployed.data["driver_version"] = VERSION
-    assert deployed.run().code == 0
-    assert deployed.on("cat /sys/module/nvidia/version").strip() == VERSION
-    assert deployed.run().changed(deployed.name) == []
-
-
-def test_a_mismatch_keeps_services_from_starting_and_from_restarting_for_ever(lab: Lab, deployed: GpuSite) -> None:
-    publish(lab, deployed, NEWER)
-    deployed.on("systemctl start rackserve@chat")
-    deployed.on(
-        "rm /etc/apt/preferences.d/10-rackserve-driver; apt-get -q update; apt-get -q -y install nvidia-driver-cuda"
-    )
-    # It goes on with what it has loaded, until it is started anew.
-    assert deployed.on("systemctl is-active rackserve@chat").strip() == "active"
-    deployed.on("kill -KILL $(systemctl show -p MainPID --value rackserve@chat)")
-    time.sleep(4)
-    shown = deployed.on("systemctl show -p ActiveState -p NRestarts --value rackserve@chat").split()
-    assert shown[1] in {"inactive", "failed"}
-    assert int(shown[0]) <= 1
-    said = deployed.on("journalctl -u gpu-ready -n 20 -o cat --no-pager")
-    assert f"driver/library mismatch: the kernel has {VERSION} loaded, the libraries on disk are {NEWER}" in said
-    assert deployed.on("systemctl show -p ExecMainStatus --value gpu-ready").strip() == "78"
-    verified = deployed.rackserve("verify", str(deployed.write()))
-    assert verified.returncode == 1
-    assert "driver/library mismatch" in verified.stdout + verified.stderr
-    deployed.converges()
-    deployed.on("systemctl start rackserve@chat")
-
-
-def test_a_driver_in_use_is_named_with_its_user_before_a_reboot_is_taken(lab: Lab, deployed: GpuSite) -> None:
-    publish(lab, deployed, NEWER)
-    deployed.on("systemd-run --unit=trainer --collect sh -c 'exec 3</dev/nvidia0; exec sleep infinity'")
-    deployed.data |= {"driver_version": NEWER, "allow_reboot": False}
-    before = lab.boot_id(deployed.name)
-    deployed.refused("Driver | Driver loaded", "the driver takes a reboot", "trainer.service", "set allow_reboot")
-    assert lab.boot_id(deployed.name) == before
-    deployed.data["allow_reboot"] = True
-    deployed.converges()
-    assert lab.boot_id(deployed.name) != before
-    assert deployed.on("cat /sys/module/nvidia/version").strip() == NEWER
-    deployed.data["driver_version"] = VERSION
-    deployed.converges()
-
-
-def test_a_card_that_falls_off_the_bus_keeps_services_from_starting(lab: Lab, deployed: GpuSite) -> None:
-    found = [replace(card, driver="nvidia") for card in cards(plan_of(lab.state().host(deployed.name)))]
-    lab.set_pci(deployed.name, [found[0], replace(found[1], answers=False)])
-    try:
-        done = lab.ssh(deployed.name, "/usr/libexec/rackserve/gpu-ready --check", check=False)
-        assert done.returncode == 78
-        assert "GPU 0000:18:00.0 does not answer on the PCI bus" in done.stderr
-        deployed.refused(PREFLIGHT, "GPU 0000:18:00.0 does not answer on the PCI bus")
-    finally:
-        lab.set_pci(deployed.name, found)
-    deployed.converges()
-
-
-def publish(lab: Lab, site: GpuSite, version: str) -> None:
-    """Have another version of the driver in the vendor's repository, beside the one that is there."""
-    plan = plan_of(lab.state().host(site.name))
-    gpu.provide(lab.names.folder, lab.depot_dir, lab.depot_url, plan, version)
-
-
 def test_a_module_that_cannot_be_built_is_no_success(site: GpuSite) -> None:
     site.on("touch /etc/lab-dkms-fails")
     site.refused("Driver | Driver loaded", f"nvidia was not built for {os.uname().release}", "Bad return status")
     site.on("rm /etc/lab-dkms-fails")
     site.converges()
+
+
+def test_a_full_disk_installs_nothing_and_what_is_missing_is_told(site: GpuSite) -> None:
+    site.on("mount -t tmpfs -o size=16k tmpfs /var/cache/apt/archives")
+    site.refused(PACKAGES, "Error writing to file - write (28: No space left on device)")
+    assert site.on("dpkg --audit") == ""
+    site.on("umount /var/cache/apt/archives")
+    site.converges()
+
+
+def test_a_mirror_stands_in_for_a_vendor_that_is_out_of_reach(lab: Lab, site: GpuSite) -> None:
+    mirror = lab.depot_dir / "mirror"
+    (lab.depot_dir / "vendor/nvidia-cuda").rename(mirror)
+    site.data["package_mirrors"] = {"nvidia-cuda": f"{lab.depot_url}/mirror"}
+    try:
+        site.converges()
+        assert f"URIs: {lab.depot_url}/mirror\n" in site.on("cat /etc/apt/sources.list.d/rackserve-nvidia-cuda.sources")
+    finally:
+        mirror.rename(lab.depot_dir / "vendor/nvidia-cuda")

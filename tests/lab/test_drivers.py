@@ -8,12 +8,19 @@ from pathlib import Path
 import pytest
 
 from rackserve.lab.gpu import GpuChoice, plan_of
+from rackserve.lab.lab import Lab
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Site
 
 pytestmark = pytest.mark.lab
 
-DRIVERS = "deploys/drivers.py"
+DRIVERS, UNINSTALL = "deploys/drivers.py", "deploys/uninstall.py"
+PACKAGES = "dpkg-query -W -f '${db:Status-Abbrev} ${Package} ${Version}\\n' | grep -v '^un'"
+FILES = (
+    "find / -xdev ! -type d ! -path '/var/log/*' ! -path '/var/lib/apt/*' ! -path '/var/cache/*' "
+    "! -path '/var/lib/dpkg/*' ! -path '/tmp/*' ! -path '/var/tmp/*' ! -path '/var/lib/systemd/*' "
+    "! -path '/root/*' ! -name '*.pyc'"
+)
 INSTALLS = [
     "Driver | Package repositories as planned",
     "Driver | Pins and guards against upgrades as planned",
@@ -42,7 +49,7 @@ def test_a_virgin_host_gets_what_the_dry_run_said_and_nothing_the_second_time(
     lab.up(1, suite, gpus=choice)
     plan = plan_of(lab.hosts()[0], engines=())
     site = Site(lab, tmp_path)
-    before = lab.boot_id("h1")
+    before, files, packages = lab.boot_id("h1"), everything(lab), lab.ssh("h1", PACKAGES).stdout
     predicted = site.predicted("h1", DRIVERS)
     run = site.deploy(script=DRIVERS)
     assert run.code == 0, run.text
@@ -58,4 +65,14 @@ def test_a_virgin_host_gets_what_the_dry_run_said_and_nothing_the_second_time(
     assert site.deploy(script=DRIVERS).changed("h1") == []
     verified = site.rackserve("verify", str(site.file))
     assert verified.returncode == 0, verified.stdout
+    removal = site.deploy(script=UNINSTALL)
+    assert removal.code == 0, removal.text
+    assert lab.ssh("h1", PACKAGES).stdout == packages
+    assert everything(lab) == files
+    assert site.deploy(script=UNINSTALL).changed("h1") == []
     lab.down()
+
+
+def everything(lab: Lab) -> set[str]:
+    """All files of a host's disk, except what package managers and journals write wherever they work."""
+    return set(lab.ssh("h1", FILES).stdout.splitlines())

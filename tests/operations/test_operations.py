@@ -12,7 +12,6 @@ import pytest
 from pyinfra.api import FileDownloadCommand, FileUploadCommand
 
 from rackserve.catalog.loader import load_catalog
-from rackserve.facts.existing import Existing
 from rackserve.facts.packages import Dpkg, DpkgState
 from rackserve.facts.paths import PathState, PathStates
 from rackserve.facts.releases import Releases, ReleaseState
@@ -24,7 +23,7 @@ from rackserve.operations.files import text_files
 from rackserve.operations.packages import installed
 from rackserve.operations.release import llama_server
 from rackserve.operations.require import require
-from rackserve.operations.service import absent, only, serving
+from rackserve.operations.service import only, serving
 from rackserve.rendering import RenderedFile
 from rackserve.runtimes.llamacpp import FromArchive, FromPackage, FromSource
 from tests.operations.hosts import on
@@ -140,12 +139,6 @@ def test_services_that_nobody_planned_are_removed_and_no_other():
     assert commands(only, {InstalledServices: ("chat",)}, names=["chat", "new"]) == []
     sent = commands(only, {InstalledServices: ("chat", "old", "older")}, names=["chat"])
     assert [script_of(command) for command in sent] == [("remove-service.sh", "old"), ("remove-service.sh", "older")]
-
-
-def test_uninstalling_removes_what_is_there_and_nothing_else():
-    assert commands(absent, {Existing: ()}, paths=["/opt/rackserve"]) == []
-    (command,) = commands(absent, {Existing: ("/opt/rackserve",)}, paths=["/opt/rackserve", "/etc/rackserve"])
-    assert script_of(command) == ("uninstall.sh", "/opt/rackserve")
 
 
 # releases

@@ -19,6 +19,11 @@ echo "{0} $*" >>/tmp/calls
 [ {0} = rpmkeys ] || cp /var/lib/rackserve/.repository/repos/try.repo /tmp/tried.repo
 [ ! -e /tmp/{0}-says ] || {{ cat /tmp/{0}-says >&2; exit 1; }}
 """
+# The keys that rpm knows: one of somebody else's, and what was imported.
+KEYS = """#!/bin/sh
+echo gpg-pubkey-0a1b2c3d-1
+[ ! -e /tmp/calls ] || sed -n 's/^rpmkeys --import.*/gpg-pubkey-4e5f6071-2/p' /tmp/calls | sort -u
+"""
 STAGING = "/var/lib/rackserve/.repository"
 ALONE = (
     f"dnf -q -y --setopt=reposdir={STAGING}/repos --setopt=cachedir={STAGING}/cache --setopt=keepcache=False "
@@ -35,6 +40,7 @@ class RpmBench:
         self.bench = bench
         for name in ("dnf", "rpmkeys"):
             bench.root.program(name, RECORDING.format(name))
+        bench.root.program("rpm", KEYS)
         bench.root.path("/tmp").mkdir()
 
     @property
@@ -79,6 +85,13 @@ def test_a_repository_is_tried_alone_before_dnf_gets_to_see_it(rpm):
     assert rpm.key.read_text() == rpm.bench.key.armored
     assert [path.stat().st_mode & 0o7777 for path in (rpm.repo, rpm.key)] == [0o644, 0o644]
     assert not rpm.bench.root.path(STAGING).exists()
+
+
+def test_a_key_that_was_not_there_before_is_kept_in_mind_for_uninstalling(rpm):
+    rpm.add()
+    rpm.add()
+    added = rpm.bench.root.path("/var/lib/rackserve/packages-added")
+    assert added.read_text() == "gpg-pubkey-4e5f6071-2\n"
 
 
 def test_a_second_run_ends_in_the_same_files(rpm):

@@ -13,6 +13,10 @@ main() {
     echo "moved aside: /etc/cdi/nvidia.yaml"
   fi
   systemctl daemon-reload
+  mkdir -p /var/lib/rackserve
+  if [ "$(systemctl is-enabled "$unit" 2>/dev/null)" = disabled ]; then
+    echo "$unit" >>/var/lib/rackserve/units-enabled
+  fi
   systemctl enable --quiet --now "$unit" || fail "$unit cannot be enabled: does this version of the toolkit have it?"
   service=${unit%.*}.service
   # It starts by itself on changes of the driver only, and this may be the first time it sees one.

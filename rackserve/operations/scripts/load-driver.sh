@@ -63,15 +63,7 @@ refresh_initramfs() {
   stale=$(find /boot -maxdepth 1 \( -name 'initrd.img-*' -o -name 'initramfs-*.img' \) \
     ! -name '*kdump*' ! -name '*rescue*' ! -newer "$list" 2>/dev/null)
   [ -n "$stale" ] || return 0
-  if command -v update-initramfs >/dev/null; then
-    with_heartbeat initramfs_so_far update-initramfs -u -k all >/run/rackserve-initramfs.log 2>&1
-  else
-    with_heartbeat initramfs_so_far dracut --force --regenerate-all >/run/rackserve-initramfs.log 2>&1
-  fi || refuse "the initramfs was not written anew: $(tail -n 2 /run/rackserve-initramfs.log | tr '\n' ' ')"
-}
-
-initramfs_so_far() {
-  echo "writing the initramfs anew"
+  initramfs_anew || exit 1
 }
 
 loaded() {

@@ -50,7 +50,10 @@ main() {
   id=$(sed -n 's/^\[\(.*\)\]$/\1/p' "$staging/repos/try.repo")
   try
   # From Enterprise Linux 9 on rpm refuses keys that vouch for themselves with SHA-1.
+  rpm -q gpg-pubkey >"$staging/keys"
   said=$(rpmkeys --import "$staging/key" 2>&1) || fail "rpm refuses the key ${fingerprints:-of $key_url}: $said"
+  # Uninstalling takes out again what was not there before.
+  rpm -q gpg-pubkey | grep -vxF -f "$staging/keys" >>/var/lib/rackserve/packages-added
   put "$staging/key" "$key_file"
   set_all_aside "$@"
   put "$staging/repos/try.repo" "$repo"

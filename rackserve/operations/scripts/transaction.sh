@@ -60,3 +60,13 @@ transaction() {
   with_heartbeat said_so_far \
     systemd-run --quiet --collect --wait --unit="$unit" /bin/sh "$file" "$log" "$id" "$timeout" "$@" 9>&-
 }
+
+# remove_ours LOCK_TIMEOUT: take out the packages that rackserve brought; what stays is kept for the operator to see.
+remove_ours() {
+  if ! transaction "$1" remove; then
+    echo "packages not removed" >&2
+    reasons >&2
+    return 1
+  fi
+  sed -n 's/^stays: //p' "$log" >/run/rackserve-uninstall.log
+}

@@ -108,6 +108,47 @@ driver() {
   return 0
 }
 
+# Without the architecture of the machine itself, which apt leaves out as well.
+all_names() {
+  dpkg-query -W -f '${db:Status-Status}|${binary:Package}\n' | grep -vE '^(not-installed|config-files)\|' |
+    sed "s/^[^|]*|//; s/:$(dpkg --print-architecture)\$//" | sort -u
+}
+
+# taken_along PACKAGE...: what would go with these and is none of them.
+taken_along() {
+  apt-get -s -q purge "$@" 2>/dev/null | sed -nE 's/^(Purg|Remv) ([^ ]+) .*/\2/p' |
+    grep -vxF -e "$(printf '%s\n' "$@")" | paste -s -d ' '
+}
+
+# remove: purge what rackserve brought, except what others need by now.
+remove() {
+  settle || return 1
+  note
+  units_off
+  # shellcheck disable=SC2046 # names of packages
+  set -- $(mine)
+  stays=
+  while [ $# -gt 0 ] && others=$(taken_along "$@") && [ -n "$others" ]; do
+    left=
+    for package in "$@"; do
+      needing=$(taken_along "$package" | tr ' ' '\n' | grep -xF -e "$(echo "$others" | tr ' ' '\n')" | paste -s -d ' ')
+      if [ -n "$needing" ]; then stays="${stays}stays: $package, needed by $needing
+"
+      else left="$left $package"; fi
+    done
+    # None by itself, as where others need one or the other: the first one stays.
+    if [ "$left" = " $*" ]; then
+      stays="${stays}stays: $1, needed by $others
+"
+      left="${left# "$1"}"
+    fi
+    # shellcheck disable=SC2086 # names of packages
+    set -- $left
+  done
+  [ $# -eq 0 ] || patiently get purge "$@" || return 1
+  printf '%s' "$stays"
+}
+
 main() {
   log=$1 id=$2 timeout=$3; shift 3
   # Appending: what is written after `: >"$log"` would otherwise begin with a hole, and grep take it for binary.
@@ -119,7 +160,7 @@ main() {
   deadline=$(( $(date +%s) + timeout ))
   eval "$(apt-config shell lists Dir::State::lists/d archives Dir::Cache::archives/d)"
   lists=${lists%/} archives=${archives%/}
-  "$@"
+  case $1 in remove) "$@" ;; *) noting "$@" ;; esac
 }
 
 main "$@" </dev/null

@@ -1,6 +1,8 @@
 # unit-rpm.sh LOG ID LOCK_TIMEOUT JOB ARGUMENT...: what runs in the transient unit of transaction.sh, for dnf and rpm.
 # ID goes into LOG.result with the exit code. JOB is a function below.
 
+changed=/var/lib/rackserve/dnf-changed
+
 # dnf waits for its lock for ever by itself; told not to, it ends in 200.
 patiently() {
   while :; do
@@ -21,6 +23,11 @@ quietly_yes() {
   dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False --disableplugin=versionlock "$@"
 }
 
+# changing WHAT: a setting of dnf's that uninstalling puts back.
+changing() {
+  echo "$1" >>"$changed"
+}
+
 absent() {
   for package in "$@"; do
     rpm -q --quiet --whatprovides "$package" || echo "$package"
@@ -34,7 +41,7 @@ refresh() {
   case " $* " in
     *" epel-release "*)
       [ -z "$(absent epel-release)" ] || patiently quietly_yes install epel-release || return 1
-      crb status | grep -qi enabled || crb enable || return 1 ;;
+      crb status | grep -qi enabled || { changing crb && crb enable; } || return 1 ;;
   esac
   patiently quietly_yes -q makecache || return 1
   # shellcheck disable=SC2046 # names of packages
@@ -44,7 +51,7 @@ refresh() {
   enabled=$(dnf -q module list --enabled "$module" 2>/dev/null | awk -v m="$module" '$1 == m {print m ":" $2; exit}')
   [ "$enabled" != "$stream" ] || return 0
   # A stream cannot be changed while another one is enabled.
-  patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream"
+  changing "module $module" && patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream"
 }
 
 # driver REPLACED LOCKED PACKAGE...: LOCKED is one word, of names whose versions nothing else may change afterwards.
@@ -66,6 +73,52 @@ hold() {
   patiently dnf -q --setopt=exit_on_lock=True versionlock add "$@"
 }
 
+# Keys are packages to rpm, all of one name.
+all_names() {
+  { rpm -qa --qf '%{NAME}\n' | grep -vx gpg-pubkey; rpm -q gpg-pubkey | grep '^gpg-pubkey-'; } | sort -u
+}
+
+# needs PACKAGE...: what others need of these, each with who needs it.
+needs() {
+  rpm -e --test "$@" 2>&1 | sed -nE 's/^[[:space:]]*(.+) is needed by \(installed\) (.+)$/\1|\2/p'
+}
+
+# remove: take out what rackserve brought, except what others need by now, and put dnf's settings back.
+remove() {
+  note
+  units_off
+  # shellcheck disable=SC2046 # names of packages
+  set -- $(mine | grep -v '^gpg-pubkey-')
+  [ $# -eq 0 ] || dnf -q versionlock delete "$@" >/dev/null 2>&1
+  stays=
+  while [ $# -gt 0 ] && found=$(needs "$@") && [ -n "$found" ]; do
+    left=" $* "
+    while IFS='|' read -r capability needing; do
+      for package in $(rpm -q --qf '%{NAME}\n' --whatprovides "$capability"); do
+        case $left in *" $package "*)
+          stays="${stays}stays: $package, needed by $needing
+"
+          left="${left%% "$package" *} ${left#* "$package" }" ;;
+        esac
+      done
+    done <<FOUND
+$found
+FOUND
+    [ "$left" != " $* " ] || { echo "Error: others need these packages: $found"; return 1; }
+    # shellcheck disable=SC2086 # names of packages
+    set -- $left
+  done
+  [ $# -eq 0 ] || patiently quietly_yes --setopt=clean_requirements_on_remove=False remove "$@" || return 1
+  mine | grep '^gpg-pubkey-' | while read -r key; do rpm -e "$key"; done
+  sort -u "$changed" 2>/dev/null | while read -r what name; do
+    case $what in
+      crb) crb disable ;;
+      module) patiently quietly_yes module reset "$name" ;;
+    esac
+  done
+  printf '%s' "$stays"
+}
+
 main() {
   log=$1 id=$2 timeout=$3; shift 3
   # Appending: what is written after `: >"$log"` would otherwise begin with a hole, and grep take it for binary.
@@ -75,7 +128,7 @@ main() {
   trap 'echo "$? $id" >"$log.result"' EXIT
   export LC_ALL=C
   deadline=$(( $(date +%s) + timeout ))
-  "$@"
+  case $1 in remove) "$@" ;; *) noting "$@" ;; esac
 }
 
 main "$@" </dev/null

@@ -11,8 +11,11 @@ waiting() {
 start_units() {
   for unit in $units; do
     systemctl cat "$unit" >/dev/null 2>&1 || continue
-    # Some are started by others and cannot be enabled.
-    systemctl enable --quiet "$unit" 2>/dev/null
+    # Some are started by others and cannot be enabled. Uninstalling disables what was not enabled before.
+    if [ "$(systemctl is-enabled "$unit" 2>/dev/null)" = disabled ]; then
+      grep -qsx "$unit" "$state/units-enabled" || echo "$unit" >>"$state/units-enabled"
+      systemctl enable --quiet "$unit" 2>/dev/null
+    fi
     systemctl is-active --quiet "$unit" && continue
     systemctl reset-failed "$unit" 2>/dev/null
     with_heartbeat waiting systemctl start "$unit" && continue
@@ -23,6 +26,7 @@ start_units() {
 
 main() {
   digest=$1 units=$2 failed=
+  mkdir -p "$state"
   systemctl daemon-reload
   systemctl enable --quiet gpu-ready.service || return 1
   start_units
@@ -34,7 +38,6 @@ main() {
   fi
   answer=$("$gpu_ready" --check --json) || return 1
   [ -z "$failed" ] || return 1
-  mkdir -p "$state"
   printf '{"digest": "%s", "ready": %s}\n' "$digest" "$answer" >"$state/driver.json.new"
   sync "$state/driver.json.new" && mv -fT "$state/driver.json.new" "$state/driver.json" || return 1
   rm -f "$state/driver-reboot"

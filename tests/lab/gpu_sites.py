@@ -1,0 +1,62 @@
+"""Lab hosts with simulated GPUs, and what tests of drivers do on them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rackserve.lab import gpu
+from rackserve.lab.gpu import plan_of
+from rackserve.lab.lab import Lab
+from tests.lab.deploying import Run, Site
+
+DRIVERS, UNINSTALL = "deploys/drivers.py", "deploys/uninstall.py"
+PREFLIGHT = "GPU preflight | Host is what its GPU tag and driver need"
+PACKAGES = "Driver | Driver packages installed"
+REPOSITORIES = "Driver | Package repositories as planned"
+VERSION = "580.178.04"
+NEWER = "580.190.01"
+# A service that computes nothing: what guards its start is what is looked at.
+SERVICE = """mkdir -p /etc/systemd/system && printf '%s\\n' '[Unit]' 'StartLimitBurst=5' 'StartLimitIntervalSec=1h' \
+'[Service]' 'ExecStart=/bin/sleep infinity' 'Restart=on-failure' 'RestartSec=1' \
+>/etc/systemd/system/rackserve@.service && systemctl daemon-reload"""
+
+
+class GpuSite(Site):
+    """An inventory of one virgin host with two simulated GPUs."""
+
+    def __init__(self, lab: Lab, folder: Path, name: str) -> None:
+        super().__init__(lab, folder)
+        self.name = name
+        self.data = self.hosts[name]
+        self.hosts = {name: self.data}
+
+    def run(self) -> Run:
+        return self.deploy(script=DRIVERS)
+
+    def on(self, command: str, *, check: bool = True) -> str:
+        return self.lab.ssh(self.name, command, check=check).stdout
+
+    def refused(self, operation: str, *sentences: str) -> Run:
+        run = self.run()
+        assert run.code == 1
+        assert run.failed(self.name) == [operation], run.text
+        for sentence in sentences:
+            assert sentence in run.said_of(self.name), run.text
+        assert "Traceback" not in run.text
+        return run
+
+    def untouched(self) -> None:
+        """Nothing of rackserve's is on the host."""
+        assert self.on("ls -d /etc/rackserve /etc/apt/sources.list.d/rackserve* /var/lib/rackserve; true") == ""
+
+    def converges(self) -> None:
+        run = self.run()
+        assert run.code == 0, run.text
+        assert self.run().changed(self.name) == []
+        assert self.on("dpkg --audit") == ""
+
+
+def publish(lab: Lab, site: GpuSite, version: str) -> None:
+    """Have another version of the driver in the vendor's repository, beside the one that is there."""
+    plan = plan_of(lab.state().host(site.name))
+    gpu.provide(lab.names.folder, lab.depot_dir, lab.depot_url, plan, version)
