@@ -30,6 +30,7 @@ class Repository(Frozen):
     fingerprints: of all primary keys in that file, no more and no fewer. key_sha256: of the file, where no fingerprint
         was found published.
     series: it holds one series of AMD's driver, or one release of ROCm, only.
+    only: globs of the packages that are taken from it, where it has many that nobody asked for; empty for all. For dnf.
     """
 
     id: EntryId
@@ -44,6 +45,7 @@ class Repository(Frozen):
     fingerprints: tuple[Fingerprint, ...] = ()
     key_sha256: Sha256 | None = None
     series: Version | None = None
+    only: tuple[PackagePattern, ...] = ()
     source: str
     date: str
 

@@ -29,11 +29,12 @@ def driver_loaded(
 
     A reboot happens at most once for a plan, and only with allow_reboot; it is waited for `reboot_timeout` seconds.
     """
-    if not not_loaded(plan, _state(plan)):
+    state = _state(plan)
+    if not not_loaded(plan, state):
         host.noop(f"{', '.join(plan.modules)} loaded")
         return
-    yield _load(plan)
-    reason = host.get_fact(RebootOwed, path=REBOOT_OWED) or kernel_owed(plan, _state(plan))
+    yield _load(plan, state)
+    reason = host.get_fact(RebootOwed, path=REBOOT_OWED)
     if not reason:
         return
     if not allow_reboot:
@@ -42,9 +43,10 @@ def driver_loaded(
         )
         return
     yield from rebooted(reason, reboot_timeout)
-    if not_loaded(plan, _state(plan)):
+    state = _state(plan)
+    if not_loaded(plan, state):
         # The second time it says what is wrong instead of asking for another reboot.
-        yield _load(plan)
+        yield _load(plan, state)
 
 
 @operation()
@@ -58,7 +60,7 @@ def driver_verified(plan: DriverPlan) -> Generator[StringCommand, None, None]:
     yield commands.script("verify-driver.sh", plan.digest, " ".join(plan.units))
 
 
-def _load(plan: DriverPlan) -> StringCommand:
+def _load(plan: DriverPlan, state: GpuState) -> StringCommand:
     return commands.script(
         "load-driver.sh",
         plan.digest,
@@ -67,6 +69,7 @@ def _load(plan: DriverPlan) -> StringCommand:
         "yes" if plan.built else "no",
         "yes" if may_be_unloaded(plan) else "no",
         " ".join(plan.units),
+        kernel_owed(plan, state),
     )
 
 

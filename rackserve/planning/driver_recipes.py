@@ -23,7 +23,10 @@ _ENTRY = "an entry in a catalogue file of your own"
 
 @dataclass(frozen=True, slots=True)
 class PlannedRepository:
-    """A repository as one host has it. architecture: the distribution's word (amd64); url: without placeholders."""
+    """A repository as one host has it.
+
+    architecture: the distribution's word (amd64). url: without placeholders. only: packages that are taken from it.
+    """
 
     name: str
     format: Literal["deb", "rpm"]
@@ -34,6 +37,7 @@ class PlannedRepository:
     key_url: str
     fingerprints: tuple[str, ...]
     key_sha256: str | None
+    only: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +167,7 @@ def _planned(entry: Repository, architecture: str, host: Host) -> PlannedReposit
         key_url=f"{mirror.rstrip('/')}/{entry.key_file}" if mirror else entry.key_url,
         fingerprints=entry.fingerprints,
         key_sha256=entry.key_sha256,
+        only=entry.only,
     )
 
 

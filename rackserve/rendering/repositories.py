@@ -45,10 +45,11 @@ def _deb822(planned: PlannedRepository) -> str:
 
 
 def _repo(planned: PlannedRepository) -> str:
+    only = f"includepkgs={' '.join(planned.only)}\n" if planned.only else ""
     return (
         f"{_HEADER}[rackserve-{planned.name}]\nname={planned.name} (rackserve)\nbaseurl={planned.url}\nenabled=1\n"
         f"gpgcheck=1\ngpgkey=file://{keyring_path(planned)}\n"
         # dnf would refuse metadata without a signature, which these vendors do not give it.
         "# Vendors of GPUs sign their packages and not the list of them; each package's signature is checked.\n"
-        "repo_gpgcheck=0\n"
+        f"repo_gpgcheck=0\n{only}"
     )

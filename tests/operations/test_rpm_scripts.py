@@ -24,7 +24,7 @@ LISTED = "Rocky Linux 9\\nName Stream Profiles Summary\\nnvidia-driver {0} [e] d
 class RpmHost:
     def __init__(self, folder: Path) -> None:
         self.root = PrivateRoot(folder)
-        for name in ("dnf", "rpm", "crb"):
+        for name in ("dnf", "rpm"):
             self.root.program(name, RECORDING.format(name))
         self.there(["python3-dnf-plugin-versionlock"])
         self.stream("580-open")
@@ -61,33 +61,16 @@ def host(tmp_path: Path) -> RpmHost:
 
 
 def test_where_all_is_there_the_lists_are_read_and_nothing_is_changed(host):
-    host.there(["epel-release", "dkms"])
-    host.answer("crb", "echo CRB is enabled")
-    assert host.run("refresh-rpm.sh", 5, STREAM, "epel-release", "dkms") == (0, "", "")
-    assert host.calls("dnf", "crb") == [
-        "crb status",
-        f"{YES} -q makecache",
-        "dnf -q module list --enabled nvidia-driver",
-    ]
-    assert host.calls("rpm")[0] == "rpm -q --quiet --whatprovides epel-release"
+    host.there(["gcc", "dkms"])
+    assert host.run("refresh-rpm.sh", 5, STREAM, "gcc", "dkms") == (0, "", "")
+    assert host.calls("dnf") == [f"{YES} -q makecache", "dnf -q module list --enabled nvidia-driver"]
+    assert host.calls("rpm")[0] == "rpm -q --quiet --whatprovides gcc"
 
 
-def test_what_is_missing_is_installed_and_epel_before_what_it_brings(host):
+def test_what_is_missing_is_installed(host):
     host.there(["gcc"])
-    host.answer("crb", "echo CRB is disabled")
-    assert host.run("refresh-rpm.sh", 5, "", "epel-release", "gcc", "dkms") == (0, "", "")
-    assert host.calls("dnf", "crb") == [
-        f"{YES} install epel-release",
-        "crb status",
-        "crb enable",
-        f"{YES} -q makecache",
-        f"{YES} install epel-release dkms",
-    ]
-
-
-def test_without_epel_its_companion_is_not_asked(host):
-    assert host.run("refresh-rpm.sh", 5, "", "dkms") == (0, "", "")
-    assert host.calls("dnf", "crb") == [f"{YES} -q makecache", f"{YES} install dkms"]
+    assert host.run("refresh-rpm.sh", 5, "", "gcc", "dkms") == (0, "", "")
+    assert host.calls("dnf") == [f"{YES} -q makecache", f"{YES} install dkms"]
 
 
 @pytest.mark.parametrize("enabled", ["575-open", "580-open-other", ""])
@@ -100,15 +83,14 @@ def test_another_stream_is_left_before_the_wanted_one_is_entered(host, enabled):
 @pytest.mark.parametrize(
     ("failing", "said"),
     [
-        ("install epel-release", "Error: Unable to find a match: epel-release"),
         ("makecache", "Error: Failed to download metadata for repo 'cuda': Cannot download repomd.xml"),
-        ("epel-release dkms", "Error:\n Problem: nothing provides kernel-devel needed by dkms"),
+        ("install gcc dkms", "Error:\n Problem: nothing provides kernel-devel needed by dkms"),
         ("module enable", "Error: Problems in request:"),
     ],
 )
 def test_whatever_fails_is_told_and_nothing_goes_on_after_it(host, failing, said):
     host.stream("575-open", f"case $* in *'{failing}'*) echo \"{said}\" >&2; exit 1 ;; esac")
-    code, _, err = host.run("refresh-rpm.sh", 5, STREAM, "epel-release", "dkms")
+    code, _, err = host.run("refresh-rpm.sh", 5, STREAM, "gcc", "dkms")
     assert (code, err) == (1, f"package lists not refreshed\n{said}\n")
     assert failing in host.calls("dnf")[-1]
     # Only a lock is waited for.

@@ -40,7 +40,7 @@ def test_a_mac_gets_its_own_limit_back():
         ([], OwnPackagesState((), "deb")),
         (["deb"], OwnPackagesState((), "deb")),
         (["deb", "dkms", "", "gpg"], OwnPackagesState(("dkms", "gpg"), "deb")),
-        (["rpm", "epel-release"], OwnPackagesState(("epel-release",), "rpm")),
+        (["rpm", "dkms"], OwnPackagesState(("dkms",), "rpm")),
     ],
 )
 def test_the_list_is_read_as_it_was_written(lines, state):

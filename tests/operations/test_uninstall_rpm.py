@@ -1,4 +1,4 @@
-"""uninstall-rpm.sh with stand-ins for dnf, rpm and crb that keep a list of packages: what goes, and what stays."""
+"""uninstall-rpm.sh with stand-ins for dnf and rpm that keep a list of packages: what goes, and what stays."""
 
 from __future__ import annotations
 
@@ -33,15 +33,14 @@ RESET = REMOVE.partition(" --setopt=clean")[0] + " module reset nvidia-driver"
 
 
 class Host:
-    def __init__(self, folder: Path, packages: str, added: str, changed: str = "") -> None:
+    def __init__(self, folder: Path, packages: str, added: str, streams: str = "") -> None:
         self.root = PrivateRoot(folder)
         self.root.program("rpm", RPM)
-        for name in ("dnf", "crb"):
-            self.root.program(name, RECORDING.format(name))
+        self.root.program("dnf", RECORDING.format("dnf"))
         self.root.path("/run/db").write_text(packages)
         self.root.path("/var/lib/rackserve/packages-added").write_text(added)
-        if changed:
-            self.root.path("/var/lib/rackserve/dnf-changed").write_text(changed)
+        if streams:
+            self.root.path("/var/lib/rackserve/dnf-streams").write_text(streams)
 
     def uninstall(self) -> tuple[list[str], list[str]]:
         """What was called, and what it said has to stay."""
@@ -57,14 +56,13 @@ def test_what_came_goes_and_dnf_is_as_it_was(tmp_path):
         tmp_path,
         "bash\ndkms\nnvidia-driver-cuda\nkernel-core\ngpg-pubkey-1-1\ngpg-pubkey-2-2\n",
         "dkms\ngone-since\nkernel-core\nnvidia-driver-cuda\ngpg-pubkey-2-2\n",
-        "crb\nmodule nvidia-driver\nmodule nvidia-driver\n",
+        "nvidia-driver\nnvidia-driver\n",
     )
     calls, told = host.uninstall()
     assert calls == [
         "dnf -q versionlock delete dkms nvidia-driver-cuda",
         f"{REMOVE} dkms nvidia-driver-cuda",
         "rpm -e gpg-pubkey-2-2",
-        "crb disable",
         RESET,
     ]
     assert told == []

@@ -245,3 +245,11 @@ def test_notes_tell_what_is_about_to_happen():
         "has it on",
     ):
         assert [line for line in lines if words in line], words
+
+
+def test_a_series_of_amds_is_no_version_of_its_module():
+    plan = planned("mi300x", "rhel-9")
+    there = dict.fromkeys((*plan.prerequisites, *plan.packages), "1-1")
+    kernel = "5.14.0-570.el9.x86_64"
+    state = state_of(plan, kernel, packages=there, loaded={"amdgpu": "6.16.13"}, module_versions={kernel: "6.16.13"})
+    assert gpu_notes(plan, host("mi300x"), state, CATALOG) == []

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import inspect
 import re
 import shlex
+import typing
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -13,8 +16,10 @@ from typing import Any
 
 import gevent
 import pyinfra
-from pyinfra.api import Config, Inventory, State
+from pyinfra.api import Config, FactBase, Host, Inventory, State, arguments, util
+from pyinfra.api import host as host_module
 from pyinfra.api.connect import connect_all, disconnect_all
+from pyinfra.api.facts import get_fact
 from pyinfra.api.operations import run_ops
 from pyinfra.api.state import StateStage
 from pyinfra.connectors import fake
@@ -29,21 +34,29 @@ from rackserve.rendering import host_files, unit_digest
 from rackserve.settings import load_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
-# What a host says to a command; None is success without a word, as from a command that changes something.
-Answers = Callable[[str], str | None]
-_READS = (
-    "stat -c",
-    "/etc/os-release",
-    "dpkg-query",
-    "readlink",
-    "systemctl show",
-    "ls -1d",
-    "/etc/passwd",
-    "/etc/group",
-)
-_ALSO_READS = ("uname", "command -v", "if [ -e")
+_REFUSAL = "exit 1' sh"
+_hints = functools.cache(typing.get_type_hints)
 # A role keeps plans by the inventory's id: an inventory that is kept is one whose id is not used again.
 _kept: list[Inventory] = []
+
+
+class Command(str):
+    """A command line as a host sees it. fact: the class that asks with it, empty for what an operation sends.
+
+    stdin: what travels beside it.
+    """
+
+    __slots__ = ("fact", "stdin")
+    fact: str
+    stdin: str
+
+
+class FailedError(Exception):
+    """A command that ends in an error, with what it says."""
+
+
+# What a host says to a command; None is success without a word, as from a command that changes something.
+Answers = Callable[[Command], str | None]
 
 
 @dataclass
@@ -52,7 +65,7 @@ class Run:
 
     names: list[set[str]] = field(default_factory=list)
     operations: dict[str, list[str]] = field(default_factory=dict)
-    changes: dict[str, list[str]] = field(default_factory=dict)
+    changes: dict[str, list[Command]] = field(default_factory=dict)
     failed: set[str] = field(default_factory=set)
 
 
@@ -77,17 +90,35 @@ def _pyinfra(inventory: Inventory, config: Config) -> Iterator[State]:
 def deploy(script: str, hosts: dict[str, dict[str, Any]], answers: dict[str, Answers], monkeypatch: Any) -> Run:
     """Run deploys/SCRIPT on these hosts. Raises what pyinfra would end the run with."""
     run = Run(changes={name: [] for name in hosts})
+    asking: dict[str, str] = {}
 
-    def respond(connector: fake.FakeConnector, command: str) -> tuple[bool, CommandOutput]:
+    def asked(state: State, host: Host, cls: type[FactBase[Any]], **options: Any) -> Any:
+        asking[host.name] = cls.__name__
+        try:
+            return get_fact(state, host, cls, **options)
+        finally:
+            del asking[host.name]
+
+    def respond(connector: fake.FakeConnector, line: Any, **options: Any) -> tuple[bool, CommandOutput]:
+        command = Command(line if isinstance(line, str) else line.get_raw_value())
+        command.fact, command.stdin = asking.get(connector.host.name, ""), "".join(options.get("_stdin") or ())
         name = connector.host.name.removeprefix("@fake/")
-        said = answers[name](command)
-        if not any(word in command for word in (*_READS, *_ALSO_READS)):
+        # Other hosts get their turn here, as they do while a real one is waited for.
+        gevent.sleep(0)
+        if not command.fact:
             run.changes[name].append(command)
-        failed = "exit 1' sh" in command and "transfer cut off" not in command
+        try:
+            said, failed = answers[name](command), _REFUSAL in command and "transfer cut off" not in command
+        except FailedError as error:
+            return False, CommandOutput([OutputLine("stderr", line) for line in str(error).splitlines()])
         return not failed, CommandOutput([OutputLine("stdout", line) for line in (said or "").splitlines()])
 
-    monkeypatch.setattr(fake.FakeConnector, "_lookup_response", respond)
-    monkeypatch.setattr(fake.FakeConnector, "_sleep", lambda _: gevent.sleep(0))
+    monkeypatch.setattr(host_module, "get_fact", asked)
+    # pyinfra reads each caller's source and its own annotations anew for every operation, and looks at neither.
+    monkeypatch.setattr(util, "getframeinfo", functools.partial(inspect.getframeinfo, context=0))
+    monkeypatch.setattr(util, "stack", functools.partial(inspect.stack, context=0))
+    monkeypatch.setattr(arguments, "get_type_hints", _hints)
+    monkeypatch.setattr(fake.FakeConnector, "run_shell_command", respond)
     inventory = Inventory(([(f"@fake/{name}", data) for name, data in hosts.items()], {}))
     _kept.append(inventory)
     with _pyinfra(inventory, Config()) as state:

@@ -1,6 +1,7 @@
-# load-driver.sh DIGEST MODULES FLAVOUR BUILT UNLOAD UNITS: have the installed kernel modules loaded, without a reboot
+# load-driver.sh DIGEST MODULES FLAVOUR BUILT UNLOAD UNITS KERNEL: have the installed kernel modules loaded, without a reboot
 # where that is possible. MODULES and UNITS are one word each; the first of MODULES is the driver. FLAVOUR is open,
 # proprietary or empty. BUILT: DKMS makes the module. UNLOAD: a loaded one may be taken out under a running system.
+# KERNEL: why another kernel has to be booted for these cards, or empty.
 # Where it takes a reboot, that is written down with its reason and this boot's id, and nothing else is done.
 
 state=/var/lib/rackserve
@@ -134,7 +135,7 @@ load_all() {
 }
 
 main() {
-  digest=$1 modules=$2 flavour=$3 built=$4 unload=$5 units=$6
+  digest=$1 modules=$2 flavour=$3 built=$4 unload=$5 units=$6 kernel_owed=$7
   module=${modules%% *} kernel=$(uname -r) newest=$(newest_kernel)
   mkdir -p "$state"
   # It says that all is as planned, which from here on has to be shown again.
@@ -150,6 +151,7 @@ main() {
     unload_all "$why"
   fi
   load_all
+  [ -z "$kernel_owed" ] || owe "$kernel_owed"
 }
 
 main "$@" </dev/null

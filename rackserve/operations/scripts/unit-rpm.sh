@@ -1,7 +1,7 @@
 # unit-rpm.sh LOG ID LOCK_TIMEOUT JOB ARGUMENT...: what runs in the transient unit of transaction.sh, for dnf and rpm.
 # ID goes into LOG.result with the exit code. JOB is a function below.
 
-changed=/var/lib/rackserve/dnf-changed
+streams=/var/lib/rackserve/dnf-streams
 
 # dnf waits for its lock for ever by itself; told not to, it ends in 200.
 patiently() {
@@ -23,11 +23,6 @@ quietly_yes() {
   dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False --disableplugin=versionlock "$@"
 }
 
-# changing WHAT: a setting of dnf's that uninstalling puts back.
-changing() {
-  echo "$1" >>"$changed"
-}
-
 absent() {
   for package in "$@"; do
     rpm -q --quiet --whatprovides "$package" || echo "$package"
@@ -37,12 +32,6 @@ absent() {
 # refresh STREAM PACKAGE...: read the package lists anew, have these packages, and a module's stream.
 refresh() {
   stream=$1; shift
-  # EPEL is a repository that comes as a package, and what DKMS needs from it stands in CRB, which is off at first.
-  case " $* " in
-    *" epel-release "*)
-      [ -z "$(absent epel-release)" ] || patiently quietly_yes install epel-release || return 1
-      crb status | grep -qi enabled || { changing crb && crb enable; } || return 1 ;;
-  esac
   patiently quietly_yes -q makecache || return 1
   # shellcheck disable=SC2046 # names of packages
   [ -z "$(absent "$@")" ] || patiently quietly_yes install $(absent "$@") || return 1
@@ -51,7 +40,9 @@ refresh() {
   enabled=$(dnf -q module list --enabled "$module" 2>/dev/null | awk -v m="$module" '$1 == m {print m ":" $2; exit}')
   [ "$enabled" != "$stream" ] || return 0
   # A stream cannot be changed while another one is enabled.
-  changing "module $module" && patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream"
+  # Uninstalling leaves it again.
+  echo "$module" >>"$streams"
+  patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream"
 }
 
 # driver REPLACED LOCKED PACKAGE...: LOCKED is one word, of names whose versions nothing else may change afterwards.
@@ -83,7 +74,7 @@ needs() {
   rpm -e --test "$@" 2>&1 | sed -nE 's/^[[:space:]]*(.+) is needed by \(installed\) (.+)$/\1|\2/p'
 }
 
-# remove: take out what rackserve brought, except what others need by now, and put dnf's settings back.
+# remove: take out what rackserve brought, except what others need by now, and leave the streams that were entered.
 remove() {
   note
   units_off
@@ -110,12 +101,7 @@ FOUND
   done
   [ $# -eq 0 ] || patiently quietly_yes --setopt=clean_requirements_on_remove=False remove "$@" || return 1
   mine | grep '^gpg-pubkey-' | while read -r key; do rpm -e "$key"; done
-  sort -u "$changed" 2>/dev/null | while read -r what name; do
-    case $what in
-      crb) crb disable ;;
-      module) patiently quietly_yes module reset "$name" ;;
-    esac
-  done
+  sort -u "$streams" 2>/dev/null | while read -r module; do patiently quietly_yes module reset "$module"; done
   printf '%s' "$stays"
 }
 
