@@ -80,7 +80,8 @@ class DriverRecipe(Frozen):
     module: the kernel module that has to be there in the end. modules: all that are to be loaded.
     units, fabric_units: enabled where their packages bring them.
     dnf_module: the module stream to enable, on systems with modularity.
-    dcgm: packages of the data-centre GPU manager, {cuda} is CUDA's major version; dcgm_repositories: where they are.
+    dcgm: packages of the data-centre GPU manager, {cuda} is CUDA's major version.
+    beside_repositories: where those and the ones of `nvlsm` are.
     """
 
     id: EntryId
@@ -108,7 +109,7 @@ class DriverRecipe(Frozen):
     fabric_units: tuple[UnitName, ...] = ()
     dnf_module: str = ""
     dcgm: tuple[PackagePattern, ...] = ()
-    dcgm_repositories: tuple[RepositoryName, ...] = ()
+    beside_repositories: tuple[RepositoryName, ...] = ()
     source: str
     date: str
 

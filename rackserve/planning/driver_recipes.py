@@ -126,8 +126,8 @@ def _suits(recipe: DriverRecipe, target: Target) -> bool:
 def _repository_names(target: Target, recipes: Recipes) -> Iterator[str]:
     if recipes.driver is not None:
         yield from recipes.driver.repositories
-        if wants_dcgm(target.host, target.gpu) and recipes.driver.dcgm:
-            yield from recipes.driver.dcgm_repositories
+        if target.stack.nvlsm or (recipes.driver.dcgm and wants_dcgm(target.host, target.gpu)):
+            yield from recipes.driver.beside_repositories
     for recipe in (recipes.user_mode, recipes.toolkit):
         if recipe is not None:
             yield from recipe.repositories

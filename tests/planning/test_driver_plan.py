@@ -117,6 +117,8 @@ def test_dcgm_is_for_data_centre_cards_unless_stated():
     # Ubuntu's archive has the driver, but not this: NVIDIA's repository comes along for it alone.
     assert [entry.name for entry in planned("l40s", "ubuntu-24.04").repositories] == ["nvidia-cuda"]
     assert planned("l40s", "ubuntu-24.04", dcgm=False).repositories == ()
+    # The same holds for NVLink's subnet manager.
+    assert [entry.name for entry in planned("b200", "ubuntu-24.04", dcgm=False).repositories] == ["nvidia-cuda"]
 
 
 def test_the_container_toolkit_comes_with_a_container_or_the_operators_own_engine():
