@@ -41,7 +41,7 @@ def script_text(name: str) -> str:
     """What runs on the host: the parts that scripts share, then the script itself."""
     shared = _part("heartbeat.sh")
     if name in _UNITS:
-        unit = _part("added.sh") + _part(_UNITS[name])
+        unit = _part("unit.sh") + _part(_UNITS[name])
         shared += f"unit_script={shlex.quote(unit)}\n{_part('transaction.sh')}"
     if name.startswith("repository-"):
         shared += _part("repository.sh")

@@ -40,7 +40,7 @@ def test_shellcheck_has_nothing_to_say(script):
 def test_a_script_is_read_whole_before_anything_can_eat_its_standard_input(script):
     # It travels on standard input: a command that reads from there would swallow the rest of the script.
     lines = script.read_text().splitlines()
-    if script.name == "added.sh":
+    if script.name == "unit.sh":
         # Part of what a unit runs, from a file.
         return
     if script.name in ("heartbeat.sh", "initramfs.sh", "repository.sh", "transaction.sh"):

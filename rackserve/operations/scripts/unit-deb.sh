@@ -1,5 +1,6 @@
 # unit-deb.sh LOG ID LOCK_TIMEOUT JOB ARGUMENT...: what runs in the transient unit of transaction.sh, for apt and dpkg.
 # ID goes into LOG.result with the exit code. JOB is a function below.
+# shellcheck disable=SC2154 # log, timeout and deadline are set by unit.sh, which stands before this
 
 kept=/var/cache/rackserve/debs
 locked='Could not get lock|Unable to lock|is locked by another process|lock was locked by'
@@ -14,9 +15,7 @@ patiently() {
     [ "$(date +%s)" -lt "$deadline" ] || break
     sleep 2
   done
-  # The holder is named and left alone: whoever ends it half way leaves a host without working packages.
-  pid=$(sed -nE 's/.*(with pid|held by process) ([0-9]+).*/\2/p' "$log" | tail -n 1)
-  [ -z "$pid" ] || echo "E: held for more than $timeout s by pid $pid: $(tr '\0\n' '  ' <"/proc/$pid/cmdline")"
+  name_holder E 'with pid|held by process'
   return 1
 }
 
@@ -150,17 +149,11 @@ remove() {
 }
 
 main() {
-  log=$1 id=$2 timeout=$3; shift 3
-  # Appending: what is written after `: >"$log"` would otherwise begin with a hole, and grep take it for binary.
-  rm -f "$log.result"
-  : >"$log"
-  exec >>"$log" 2>&1
-  trap 'echo "$? $id" >"$log.result"' EXIT
-  export LC_ALL=C DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l NEEDRESTART_SUSPEND=1
-  deadline=$(( $(date +%s) + timeout ))
+  begin "$1" "$2" "$3"; shift 3
+  export DEBIAN_FRONTEND=noninteractive NEEDRESTART_MODE=l NEEDRESTART_SUSPEND=1
   eval "$(apt-config shell lists Dir::State::lists/d archives Dir::Cache::archives/d)"
   lists=${lists%/} archives=${archives%/}
-  case $1 in remove) "$@" ;; *) noting "$@" ;; esac
+  job "$@"
 }
 
 main "$@" </dev/null

@@ -1,5 +1,6 @@
 # unit-rpm.sh LOG ID LOCK_TIMEOUT JOB ARGUMENT...: what runs in the transient unit of transaction.sh, for dnf and rpm.
 # ID goes into LOG.result with the exit code. JOB is a function below.
+# shellcheck disable=SC2154 # log, timeout and deadline are set by unit.sh, which stands before this
 
 streams=/var/lib/rackserve/dnf-streams
 
@@ -13,9 +14,7 @@ patiently() {
     [ "$(date +%s)" -lt "$deadline" ] || break
     sleep 2
   done
-  # The holder is named and left alone: whoever ends it half way leaves a host without working packages.
-  pid=$(sed -nE 's/.*(already locked by|with pid) ([0-9]+).*/\2/p' "$log" | tail -n 1)
-  [ -z "$pid" ] || echo "Error: held for more than $timeout s by pid $pid: $(tr '\0\n' '  ' <"/proc/$pid/cmdline")"
+  name_holder Error 'already locked by|with pid'
   return 1
 }
 
@@ -106,15 +105,8 @@ FOUND
 }
 
 main() {
-  log=$1 id=$2 timeout=$3; shift 3
-  # Appending: what is written after `: >"$log"` would otherwise begin with a hole, and grep take it for binary.
-  rm -f "$log.result"
-  : >"$log"
-  exec >>"$log" 2>&1
-  trap 'echo "$? $id" >"$log.result"' EXIT
-  export LC_ALL=C
-  deadline=$(( $(date +%s) + timeout ))
-  case $1 in remove) "$@" ;; *) noting "$@" ;; esac
+  begin "$1" "$2" "$3"; shift 3
+  job "$@"
 }
 
 main "$@" </dev/null
