@@ -35,6 +35,11 @@ def libcuda(version: str) -> bytes:
     return _compiled((STANDINS / "libcuda.c").read_text(), *options)
 
 
+def intel_compute(soname: str) -> bytes:
+    """The shared library of Level Zero's or OpenCL's loader: both interfaces are in it."""
+    return _compiled((STANDINS / "intel_compute.c").read_text(), "-shared", "-fPIC", f"-Wl,-soname,{soname}")
+
+
 def _compiled(source: str, *options: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         text, built = Path(folder, "source.c"), Path(folder, "built")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rackserve.lab.elf import STANDINS, kernel_module, libcuda
+from rackserve.lab.elf import STANDINS, intel_compute, kernel_module, libcuda
 from rackserve.lab.repository import Package
 from rackserve.planning.driver_plan import DriverPlan
 
@@ -23,6 +23,8 @@ _HOMES = {
     "amdrocm": "rocm",
     "amdgpu": "amdgpu",
 }
+# The packages whose loaders are asked for cards; the ICD stands for OpenCL's loader too.
+_INTEL = {"libze1": "libze_loader.so.1", "intel-opencl-icd": "libOpenCL.so.1"}
 _SERVICE = (
     "[Unit]\nDescription={name} of the lab\n[Service]\nExecStart={command}\n[Install]\nWantedBy=multi-user.target\n"
 )
@@ -87,9 +89,9 @@ def driver_packages(plan: DriverPlan, kernel: str, version: str | None = None) -
         if built:
             folder = f"/usr/src/{name}-{number}/lab-modules"
             files |= {f"{folder}/{file}": content for file, content in _modules(plan, number)}
-        # Numbered apart, as the real ones are: by nothing that the driver's version says.
+        # Numbered apart, as the real ones are, and above those that the host's own archive may have.
         own = name.startswith(("datacenter-gpu-manager", "amdrocm", "libze", "intel-", "clinfo", "nvlsm", "infiniband"))
-        yield Package(name, "1.0-1" if own else f"{number}-1", "dkms" if built else "", files=files, scripts=scripts)
+        yield Package(name, "99.0-1" if own else f"{number}-1", "dkms" if built else "", files=files, scripts=scripts)
 
 
 def toolkit_packages(plan: DriverPlan) -> Iterator[Package]:
@@ -143,6 +145,8 @@ def _files(plan: DriverPlan, name: str, version: str) -> Iterator[tuple[str, str
     if name.startswith("nvidia-fabricmanager"):
         yield "/usr/bin/nv-fabricmanager", _program("nv-fabricmanager").replace("@VERSION@", version)
         yield _unit("nvidia-fabricmanager", "/usr/bin/nv-fabricmanager")
+    if name in _INTEL:
+        yield f"{_LIBRARIES}/{_INTEL[name]}", intel_compute(_INTEL[name])
     if name == "datacenter-gpu-manager-4-core":
         yield _unit("nvidia-dcgm", "/bin/sleep infinity")
 

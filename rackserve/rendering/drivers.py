@@ -16,7 +16,6 @@ MODPROBE = "/etc/modprobe.d/rackserve-gpu.conf"
 MODULES_LOAD = "/etc/modules-load.d/rackserve-gpu.conf"
 EXPECTED = "/etc/rackserve/gpus.json"
 GPU_READY = f"{LIBEXEC}/gpu-ready"
-ASK_CUDA = f"{LIBEXEC}/ask-cuda"
 GPU_READY_UNIT = f"{UNIT_FOLDER}/gpu-ready.service"
 GPU_DROP_IN = f"{UNIT_FOLDER}/rackserve@.service.d/05-gpu.conf"
 MEMORY_DAEMON = "io.rackserve.gpu-memory"
@@ -24,6 +23,8 @@ MEMORY_PLIST = f"/Library/LaunchDaemons/{MEMORY_DAEMON}.plist"
 CDI_ENVIRONMENT = "/etc/nvidia-container-toolkit/nvidia-cdi-refresh.env"
 # Who may open /dev/kfd and render nodes; NVIDIA's nodes are open to all, and fenced off by each service's unit.
 _GROUPS = {"amd": ("render", "video"), "intel": ("render",)}
+# What asks the vendor's own interface of the cards, on behalf of gpu-ready.
+_ASKING = {"nvidia": "ask-cuda", "intel": "ask-intel"}
 _HEADER = "# Written by rackserve; changes here are overwritten by the next run."
 # Kernels and their modules move together or not at all.
 _KERNELS = ("linux-image-*", "linux-headers-*", "linux-modules-*", "linux-generic*", "linux-objects-nvidia-*")
@@ -60,15 +61,20 @@ def driver_files(plan: DriverPlan) -> tuple[RenderedFile, ...]:
     files = [
         RenderedFile(MODULES_LOAD, f"{_HEADER}\n{modules}"),
         RenderedFile(EXPECTED, expected_text(plan)),
-        RenderedFile(GPU_READY, (TEMPLATES / "libexec" / "gpu-ready").read_text(encoding="utf-8"), "755"),
+        _program("gpu-ready"),
         RenderedFile(GPU_READY_UNIT, (TEMPLATES / "systemd" / "gpu-ready.service").read_text(encoding="utf-8")),
         RenderedFile(GPU_DROP_IN, template_text("systemd/05-gpu.conf.j2", groups=_GROUPS.get(plan.vendor, ()))),
     ]
     if plan.vendor == "nvidia":
         nouveau = (TEMPLATES / "modprobe" / "rackserve-gpu.conf").read_text(encoding="utf-8")
         files.append(RenderedFile(MODPROBE, nouveau))
-        files.append(RenderedFile(ASK_CUDA, (TEMPLATES / "libexec" / "ask-cuda").read_text(encoding="utf-8"), "755"))
+    if plan.vendor in _ASKING:
+        files.append(_program(_ASKING[plan.vendor]))
     return tuple(sorted(files, key=lambda file: file.path))
+
+
+def _program(name: str) -> RenderedFile:
+    return RenderedFile(f"{LIBEXEC}/{name}", (TEMPLATES / "libexec" / name).read_text(encoding="utf-8"), "755")
 
 
 def toolkit_files(plan: DriverPlan) -> tuple[RenderedFile, ...]:

@@ -247,6 +247,7 @@ def _files(gpu: Any) -> list[Line]:
         ("write", "/etc/systemd/system/gpu-ready.service", "644"),
         ("write", "/etc/systemd/system/rackserve@.service.d/05-gpu.conf", "644"),
         *([("write", "/usr/libexec/rackserve/ask-cuda", "755")] if nvidia else []),
+        *([("write", "/usr/libexec/rackserve/ask-intel", "755")] if gpu.vendor == "intel" else []),
         ("write", "/usr/libexec/rackserve/gpu-ready", "755"),
     ]
 

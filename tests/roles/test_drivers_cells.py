@@ -18,6 +18,12 @@ write /etc/systemd/system/gpu-ready.service 644
 write /etc/systemd/system/rackserve@.service.d/05-gpu.conf 644
 write /usr/libexec/rackserve/ask-cuda 755
 write /usr/libexec/rackserve/gpu-ready 755"""
+INTEL_FILES = """write /etc/modules-load.d/rackserve-gpu.conf 644
+write /etc/rackserve/gpus.json 644
+write /etc/systemd/system/gpu-ready.service 644
+write /etc/systemd/system/rackserve@.service.d/05-gpu.conf 644
+write /usr/libexec/rackserve/ask-intel 755
+write /usr/libexec/rackserve/gpu-ready 755"""
 OTHER_FILES = """write /etc/modules-load.d/rackserve-gpu.conf 644
 write /etc/rackserve/gpus.json 644
 write /etc/systemd/system/gpu-ready.service 644
@@ -225,7 +231,7 @@ repository-deb.sh https://ppa.launchpadcontent.net/kobuk-team/intel-graphics/ubu
 /etc/apt/keyrings/rackserve-intel-graphics.gpg /etc/apt/sources.list.d/rackserve-intel-graphics.sources TEXT
 {APT_PINS}
 driver-deb.sh 600 no '' '' python3 linux-generic-hwe-24.04 libze1 libze-intel-gpu1 intel-opencl-icd clinfo
-{OTHER_FILES}
+{INTEL_FILES}
 load-driver.sh DIGEST xe '' no no '' \
 'Linux 6.8.0-88-generic does not drive GPU 0000:10:00.0, 6.17.0-20-generic is installed'
 {REBOOT}
@@ -235,7 +241,7 @@ verify-driver.sh DIGEST ''""",
         Box("arc-a770-16gb", "ubuntu-26.04"),
         f"""{APT_PINS}
 driver-deb.sh 600 no '' '' python3 libze1 libze-intel-gpu1 intel-opencl-icd clinfo
-{OTHER_FILES}
+{INTEL_FILES}
 verify-driver.sh DIGEST ''""",
     ),
     # 131,072 MiB, of which macOS leaves three quarters to the GPU.

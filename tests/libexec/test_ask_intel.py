@@ -1,0 +1,52 @@
+"""ask-intel, run as a program with loaders that are compiled for it: what they say reaches whoever asks."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+PROGRAM = Path(__file__).resolve().parents[2] / "templates" / "libexec" / "ask-intel"
+LEVEL_ZERO = """
+int zeInit(unsigned f) {{ return {init}; }}
+int zeDriverGet(unsigned *n, void **d) {{ *n = 2; if (d) {{ d[0] = (void *)0x1122334455667788; d[1] = 0; }} return 0; }}
+int zeDeviceGet(void *d, unsigned *n, void **v) {{ *n = d == (void *)0x1122334455667788 ? 2 : 1; return 0; }}
+"""
+OPENCL = """
+int clGetPlatformIDs(unsigned room, void **p, unsigned *n) {{ if (n) *n = {platforms}; return {code}; }}
+int clGetDeviceIDs(void *p, unsigned long t, unsigned r, void **d, unsigned *n) {{ if (t == 4) *n = 3; return 0; }}
+"""
+
+
+def ask(folder: Path, level_zero: str = "", opencl: str = "") -> dict[str, Any]:
+    for name, source in (("libze_loader.so.1", level_zero), ("libOpenCL.so.1", opencl)):
+        if source:
+            command = ["gcc", "-shared", "-fPIC", "-x", "c", "-o", str(folder / name), "-"]
+            subprocess.run(command, input=source, text=True, check=True)
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(folder)}
+    done = subprocess.run([PROGRAM], capture_output=True, text=True, env=environment, check=True)
+    answer: dict[str, Any] = json.loads(done.stdout)
+    return answer
+
+
+def test_cards_of_all_drivers_and_platforms_are_counted(tmp_path):
+    answer = ask(tmp_path, LEVEL_ZERO.format(init=0), OPENCL.format(platforms=2, code=0))
+    assert answer == {"Level Zero": {"cards": 3, "error": ""}, "OpenCL": {"cards": 6, "error": ""}}
+
+
+def test_an_interface_that_is_not_ready_says_its_code(tmp_path):
+    answer = ask(tmp_path, LEVEL_ZERO.format(init=0x78000001), OPENCL.format(platforms=0, code=-1001))
+    assert answer == {
+        "Level Zero": {"cards": 0, "error": "zeInit: 0x78000001"},
+        "OpenCL": {"cards": 0, "error": ""},
+    }
+
+
+def test_a_platform_that_fails_says_its_code(tmp_path):
+    assert ask(tmp_path, opencl=OPENCL.format(platforms=1, code=-6))["OpenCL"]["error"] == "clGetPlatformIDs: -6"
