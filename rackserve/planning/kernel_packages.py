@@ -33,12 +33,12 @@ def package_names(plan: DriverPlan, state: GpuState) -> tuple[str, ...]:
     suffix = kernel_suffix(state)
     filled: list[str] = []
     for name in names:
-        if "{suffix}" in name and not suffix:
-            # No metapackage to follow: the modules of the kernels that are there.
+        if "{suffix}" in name and plan.signed_module:
+            # The metapackage brings the newest kernel's module, which is often neither of the two that are needed now.
             filled += [plan.signed_module.replace("{release}", kernel) for kernel in kernels_to_cover(state)]
-        else:
+        if "{suffix}" not in name or suffix:
             filled.append(name.replace("{suffix}", suffix))
-    return tuple(dict.fromkeys(name for name in filled if name))
+    return tuple(dict.fromkeys(filled))
 
 
 def _headers(plan: DriverPlan, state: GpuState) -> Iterable[str]:

@@ -206,6 +206,18 @@ def test_without_a_metapackage_the_modules_of_both_kernels_are_named():
     ]
 
 
+def test_the_metapackage_comes_beside_the_modules_that_are_needed_before_it_brings_any():
+    plan = planned("l40s", "ubuntu-24.04")
+    found = package_names(
+        plan, state("ubuntu-24.04", "6.8.0-51-generic", next_kernel="6.8.0-60-generic", packages=META)
+    )
+    assert [name for name in found if name.startswith("linux-modules")] == [
+        "linux-modules-nvidia-580-server-open-6.8.0-51-generic",
+        "linux-modules-nvidia-580-server-open-6.8.0-60-generic",
+        "linux-modules-nvidia-580-server-open-generic",
+    ]
+
+
 def test_headers_are_asked_for_where_they_are_missing():
     plan = planned("l40s", "debian-12")
     bare = state("debian-12", "6.1.0-50-amd64", next_kernel="6.1.0-56-amd64", packages={"linux-image-amd64": "1"})

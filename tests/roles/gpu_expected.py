@@ -89,13 +89,14 @@ def _nvidia_deb(gpu: Any, system: str) -> list[Line]:
     if ubuntu:
         names = [
             "python3",
+            f"linux-modules-nvidia-580-server{dash}-{kernel}",
             f"linux-modules-nvidia-580-server{dash}-generic",
             f"nvidia-headless-no-dkms-580-server{dash}",
             "nvidia-utils-580-server",
             "nvidia-compute-utils-580-server",
             "libnvidia-compute-580-server",
         ]
-        brought, fabric = [*names[2:], "nvidia-kernel-common-580-server"], "nvidia-fabricmanager-580"
+        brought, fabric = [*names[3:], "nvidia-kernel-common-580-server"], "nvidia-fabricmanager-580"
     else:
         names = ["python3", "dkms", f"linux-headers-{kernel}", "linux-headers-amd64", f"nvidia-kernel{dash}-dkms"]
         names += ["nvidia-driver-cuda", "nvidia-persistenced", "nvidia-modprobe"]

@@ -183,7 +183,8 @@ driver-deb.sh 600 no '' 'libnvidia-compute-580-server=580.178.04-0ubuntu1 libnvi
 nvidia-compute-utils-580-server=580.178.04-0ubuntu1 nvidia-fabricmanager-580=580.178.04-0ubuntu1 \
 nvidia-headless-no-dkms-580-server-open=580.178.04-0ubuntu1 nvidia-kernel-common-580-server=580.178.04-0ubuntu1 \
 nvidia-utils-580-server=580.178.04-0ubuntu1' \
-python3 linux-modules-nvidia-580-server-open-generic nvidia-headless-no-dkms-580-server-open \
+python3 linux-modules-nvidia-580-server-open-5.15.0-160-generic linux-modules-nvidia-580-server-open-generic \
+nvidia-headless-no-dkms-580-server-open \
 nvidia-utils-580-server nvidia-compute-utils-580-server libnvidia-compute-580-server \
 nvidia-fabricmanager-580 libnvidia-nscq-580 {DCGM}
 {NVIDIA_FILES}
@@ -198,7 +199,8 @@ verify-driver.sh DIGEST 'nvidia-persistenced.service nvidia-dcgm.service nvidia-
 driver-deb.sh 600 no '' 'libnvidia-compute-580-server=580.178.04-0ubuntu1 \
 nvidia-compute-utils-580-server=580.178.04-0ubuntu1 nvidia-headless-no-dkms-580-server-open=580.178.04-0ubuntu1 \
 nvidia-kernel-common-580-server=580.178.04-0ubuntu1 nvidia-utils-580-server=580.178.04-0ubuntu1' \
-python3 linux-modules-nvidia-580-server-open-generic-hwe-24.04 nvidia-headless-no-dkms-580-server-open \
+python3 linux-modules-nvidia-580-server-open-6.17.0-8-generic \
+linux-modules-nvidia-580-server-open-generic-hwe-24.04 nvidia-headless-no-dkms-580-server-open \
 nvidia-utils-580-server nvidia-compute-utils-580-server libnvidia-compute-580-server
 {NVIDIA_FILES}
 load-driver.sh DIGEST 'nvidia nvidia_uvm' open no yes 'nvidia-persistenced.service nvidia-dcgm.service' ''
