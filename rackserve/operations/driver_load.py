@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Generator
 
-from pyinfra import host
+from pyinfra import host, logger
+from pyinfra import state as run
 from pyinfra.api import FunctionCommand, StringCommand, operation
+from pyinfra.api.state import StateStage
 
 from rackserve.domain.gpu_state import GpuState
 from rackserve.facts.driver_load import Ready, RebootOwed
@@ -58,6 +60,11 @@ def driver_verified(plan: DriverPlan) -> Generator[StringCommand, None, None]:
         host.noop(f"{len(state.uuids)} GPUs ready")
         return
     yield commands.script("verify-driver.sh", plan.digest, " ".join(plan.units))
+    if run.current_stage == StateStage.Execute:
+        loaded = _state(plan).loaded.get(plan.module)
+        logger.info(
+            f"{host.print_prefix}ready: {plan.gpu_count} x {plan.gpu_tag}, {plan.module} {loaded or ''}".rstrip()
+        )
 
 
 def _load(plan: DriverPlan, state: GpuState) -> StringCommand:

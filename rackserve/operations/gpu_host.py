@@ -30,6 +30,7 @@ def as_required(
         if plan.repositories:
             problems += refusals(plan.repositories, look(plan.repositories), adopt=settings.adopt)
         if state.current_stage == StateStage.Prepare:
+            logger.info(f"{host.print_prefix}planned: {plan.summary}")
             for note in gpu_notes(plan, settings, found, catalog):
                 logger.warning(f"{host.print_prefix}{note}")
     yield from refusing(problems, "GPUs and driver as the plan needs them")

@@ -94,6 +94,15 @@ class DriverPlan:
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
     @property
+    def summary(self) -> str:
+        """What is planned, for the operator: "nvidia 580.178.04 open, built on the host, for 2 x l40s"."""
+        number = self.version or self.branch or "of the system"
+        made = "built on the host" if self.built else "signed by the distribution" if self.signed_module else ""
+        what = ", ".join(word for word in (f"{self.module} {number} {self.flavour or ''}".strip(), made) if word)
+        kernel = f" on the kernel of {self.kernel_package}" if self.kernel_package else ""
+        return f"{what}{kernel}, for {self.gpu_count} x {self.gpu_tag}"
+
+    @property
     def installs(self) -> bool:
         """Whether there is anything to install; not for hosts without a GPU, and not under macOS."""
         return bool(self.packages)

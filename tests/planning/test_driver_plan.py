@@ -93,6 +93,19 @@ def test_a_distribution_moves_within_the_branch_and_a_vendor_is_held_to_the_vers
     assert planned("l40s", "debian-12", driver_version="580.95.05").version == "580.95.05"
 
 
+@pytest.mark.parametrize(
+    ("tag", "system", "words"),
+    [
+        ("l40s", "debian-12", "nvidia 580.178.04 open, built on the host, for 2 x l40s"),
+        ("v100-32gb-sxm", "ubuntu-24.04", "nvidia 580 proprietary, signed by the distribution, for 2 x v100-32gb-sxm"),
+        ("mi300x", "rocky-9", "amdgpu 31.50, built on the host, for 2 x mi300x"),
+        ("arc-b580", "ubuntu-24.04", "xe of the system on the kernel of linux-generic-hwe-24.04, for 2 x arc-b580"),
+    ],
+)
+def test_a_plan_is_told_in_a_line(tag, system, words):
+    assert planned(tag, system, gpu_count=2).summary == words
+
+
 def test_old_cards_get_proprietary_modules():
     assert "nvidia-kernel-dkms" in planned("v100-32gb-sxm", "debian-12").packages
     assert "nvidia-kernel-open-dkms" in planned("b200", "debian-12").packages

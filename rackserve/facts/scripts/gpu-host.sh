@@ -21,6 +21,12 @@ system() {
   [ -n "$root" ] || say cloud_init "$(cloud-init status 2>/dev/null | sed -n 's/^status: //p')"
 }
 
+# The name under which modprobe finds the module: Debian's own packages give the file another one.
+file_name() {
+  renamed=$(sed -nE "s#^install $module (/[^ ]*/)?modprobe -i ([^ ]+).*#\\2#p" "$root"/etc/modprobe.d/*.conf 2>/dev/null | tail -n 1)
+  echo "${renamed:-$module}"
+}
+
 # Installed kernels, oldest first, and the one that boots next: the boot loader's choice, or the newest where it has none.
 kernels() {
   kernel=$(first_line "$root/proc/sys/kernel/osrelease")
@@ -41,10 +47,11 @@ kernels() {
   esac
   next=${next:-$(echo "$installed" | tail -n 1)}
   say next_kernel "$next"
+  driver=$(file_name)
   for name in "$kernel" $installed; do
     [ -e "$root/lib/modules/$name/build/Makefile" ] && say headers "$name"
-    file=$(modinfo ${root:+-b "$root"} -k "$name" -F filename "$module" 2>/dev/null)
-    [ -n "$file" ] && say module_version "$name" "$(modinfo ${root:+-b "$root"} -k "$name" -F version "$module" 2>/dev/null)"
+    file=$(modinfo ${root:+-b "$root"} -k "$name" -F filename "$driver" 2>/dev/null)
+    [ -n "$file" ] && say module_version "$name" "$(modinfo ${root:+-b "$root"} -k "$name" -F version "$driver" 2>/dev/null)"
   done
 }
 

@@ -7,6 +7,7 @@
 state=/var/lib/rackserve
 owed=$state/driver-reboot
 stopped=$state/driver-stopped
+said_by_dkms=/run/rackserve-dkms.log
 
 refuse() {
   echo "$1" >&2
@@ -25,8 +26,14 @@ owe() {
   exit 0
 }
 
+# The name under which modprobe finds the module: Debian's own packages give the file another one.
+file_name() {
+  renamed=$(sed -nE "s#^install $module (/[^ ]*/)?modprobe -i ([^ ]+).*#\\2#p" /etc/modprobe.d/*.conf 2>/dev/null | tail -n 1)
+  echo "${renamed:-$module}"
+}
+
 available() {
-  modinfo -k "$1" -F filename "$module" >/dev/null 2>&1
+  modinfo -k "$1" -F filename "$(file_name)" >/dev/null 2>&1
 }
 
 newest_kernel() {
@@ -37,16 +44,30 @@ newest_kernel() {
 
 building() {
   # shellcheck disable=SC2012 # names of our own making, and ls is what sorts by time
-  tail -n 1 "$(ls -1t /var/lib/dkms/*/*/build/make.log 2>/dev/null | head -n 1)" 2>/dev/null | cut -c 1-120
+  echo "building: $(tail -n 1 "$(ls -1t /var/lib/dkms/*/*/build/make.log 2>/dev/null | head -n 1)" 2>/dev/null | cut -c 1-120)"
 }
 
-# DKMS's own postinst ends in 0 where it skipped a kernel.
+build() {
+  dkms autoinstall -k "$1" >"$said_by_dkms" 2>&1
+}
+
+# DKMS names the log of each module that it failed to build; the compiler's first complaint in it is the reason.
+why_not_built() {
+  logs=$(sed -nE 's#.*(/var/lib/dkms/[^ ]*/make\.log).*#\1#p' "$said_by_dkms")
+  log=$(echo "$logs" | grep -m 1 "/dkms/$module" || echo "$logs" | tail -n 1)
+  if [ -s "$log" ]; then
+    { grep -m 1 -iE '(^|[ :])error:' "$log" || tail -n 1 "$log"; } | sed 's#^/var/lib/dkms/[^ ]*/build/##' | cut -c 1-200
+  fi
+  tail -n 3 "$said_by_dkms"
+}
+
+# DKMS's own postinst ends in 0 where it skipped a kernel, and dkms fails where only another module was not built.
 build_missing() {
   for name in "$kernel" "$newest"; do
     if [ -n "$name" ] && [ -e "/lib/modules/$name/build/Makefile" ] && ! available "$name"; then
       echo "building $module for $name"
-      with_heartbeat building dkms autoinstall -k "$name" >/run/rackserve-dkms.log 2>&1 ||
-        refuse "$module was not built for $name: $(tail -n 3 /run/rackserve-dkms.log | tr '\n' ' ')"
+      with_heartbeat building build "$name"
+      available "$name" || refuse "$module was not built for $name: $(why_not_built | tr '\n' ' ')"
     fi
   done
 }
@@ -76,7 +97,7 @@ in_the_way() {
   if [ "$module" = nvidia ] && loaded nouveau; then
     echo "nouveau drives the cards"
   elif loaded "$module"; then
-    now=$(cat "/sys/module/$module/version" 2>/dev/null) wanted=$(modinfo -F version "$module" 2>/dev/null)
+    now=$(cat "/sys/module/$module/version" 2>/dev/null) wanted=$(modinfo -F version "$(file_name)" 2>/dev/null)
     found=proprietary
     ! grep -qs "Open Kernel Module" /proc/driver/nvidia/version || found=open
     if [ -n "$wanted" ] && [ "$now" != "$wanted" ]; then
