@@ -11,7 +11,7 @@ from rackserve.operations.service import only
 from rackserve.operations.uninstall import absent, memory_limit_gone, own_packages_gone
 from rackserve.rendering import BASE_UNIT, LIBEXEC
 from rackserve.rendering.drivers import (
-    CDI_ENVIRONMENT,
+    CDI_DROP_IN,
     GPU_DROP_IN,
     GPU_READY_UNIT,
     MEMORY_DAEMON,
@@ -33,7 +33,7 @@ OWN_PATHS = (
     MODULES_LOAD,
     GPU_READY_UNIT,
     posixpath.dirname(GPU_DROP_IN),
-    CDI_ENVIRONMENT,
+    CDI_DROP_IN,
     BASE_UNIT,
     LIBEXEC,
     "/opt/rackserve",

@@ -20,7 +20,8 @@ GPU_READY_UNIT = f"{UNIT_FOLDER}/gpu-ready.service"
 GPU_DROP_IN = f"{UNIT_FOLDER}/rackserve@.service.d/05-gpu.conf"
 MEMORY_DAEMON = "io.rackserve.gpu-memory"
 MEMORY_PLIST = f"/Library/LaunchDaemons/{MEMORY_DAEMON}.plist"
-CDI_ENVIRONMENT = "/etc/nvidia-container-toolkit/nvidia-cdi-refresh.env"
+# Not the toolkit's own environment file, which is the operator's, and which wins over this.
+CDI_DROP_IN = f"{UNIT_FOLDER}/nvidia-cdi-refresh.service.d/10-rackserve.conf"
 # Who may open /dev/kfd and render nodes; NVIDIA's nodes are open to all, and fenced off by each service's unit.
 _GROUPS = {"amd": ("render", "video"), "intel": ("render",)}
 # What asks the vendor's own interface of the cards, on behalf of gpu-ready.
@@ -81,7 +82,8 @@ def toolkit_files(plan: DriverPlan) -> tuple[RenderedFile, ...]:
     """Settings of the unit that writes the CDI specification."""
     if not plan.toolkit_environment:
         return ()
-    return (RenderedFile(CDI_ENVIRONMENT, "".join(f"{line}\n" for line in (_HEADER, *plan.toolkit_environment))),)
+    lines = "".join(f"Environment={entry}\n" for entry in plan.toolkit_environment)
+    return (RenderedFile(CDI_DROP_IN, f"{_HEADER}\n[Service]\n{lines}"),)
 
 
 def expected_text(plan: DriverPlan) -> str:

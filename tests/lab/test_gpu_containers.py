@@ -53,7 +53,8 @@ def test_an_engine_is_restarted_once_and_never_again(site: GpuSite) -> None:
     assert devices[0] == "nvidia.com/gpu=0"
     assert devices[-1] == "nvidia.com/gpu=all"
     assert len([name for name in devices if name.startswith("nvidia.com/gpu=GPU-")]) == 2
-    assert "no-additional-gids-for-device-nodes" in site.on("cat /etc/nvidia-container-toolkit/nvidia-cdi-refresh.env")
+    said = site.on("systemctl show -p Environment --value nvidia-cdi-refresh.service").strip()
+    assert said == "NVIDIA_CTK_CDI_GENERATE_FEATURE_FLAGS=no-additional-gids-for-device-nodes"
 
 
 def test_a_specification_that_hides_the_fresh_one_is_moved_aside(site: GpuSite) -> None:
@@ -67,4 +68,4 @@ def test_what_an_engine_still_names_is_told_when_the_toolkit_goes(site: GpuSite)
     assert run.code == 0, run.text
     assert "/etc/docker/daemon.json still names nvidia-container-runtime" in run.said_of(site.name)
     assert "moved aside once, and left there: /etc/cdi/nvidia.yaml.disabled-by-rackserve" in run.said_of(site.name)
-    assert site.on("ls /etc/nvidia-container-toolkit /run/cdi 2>/dev/null; command -v nvidia-ctk; true") == ""
+    assert site.on("ls -d /etc/systemd/system/nvidia-cdi* /run/cdi 2>/dev/null; command -v nvidia-ctk; true") == ""

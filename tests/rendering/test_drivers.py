@@ -14,7 +14,7 @@ from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.kernel_packages import matches_any
 from rackserve.rendering import RenderedFile
 from rackserve.rendering.drivers import (
-    CDI_ENVIRONMENT,
+    CDI_DROP_IN,
     EXPECTED,
     MODPROBE,
     MODULES_LOAD,
@@ -116,8 +116,8 @@ def test_nouveau_is_kept_from_nvidias_cards_only():
 
 def test_podman_of_noble_gets_a_specification_that_it_can_read():
     noble = files(planned("l40s", "ubuntu-24.04", container_engines=["docker"]))
-    assert "no-additional-gids" in noble[CDI_ENVIRONMENT].text
-    assert CDI_ENVIRONMENT not in files(planned("l40s", "debian-12", container_engines=["docker"]))
+    assert "no-additional-gids" in noble[CDI_DROP_IN].text
+    assert CDI_DROP_IN not in files(planned("l40s", "debian-12", container_engines=["docker"]))
 
 
 def test_the_memory_limit_of_a_mac_is_set_at_every_start():

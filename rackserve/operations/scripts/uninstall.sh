@@ -32,7 +32,7 @@ main() {
   systemctl daemon-reload
   systemctl reset-failed gpu-ready.service 2>/dev/null
   command -v nvidia-ctk >/dev/null || rm -f /run/cdi/nvidia.yaml
-  rmdir /etc/nvidia-container-toolkit /run/cdi 2>/dev/null
+  rmdir /etc/systemd/system/nvidia-cdi-refresh.service.d /run/cdi 2>/dev/null
   {
     unload nvidia_drm nvidia_modeset nvidia_uvm nvidia_peermem nvidia amdgpu
     find /etc/apt /etc/yum.repos.d /etc/cdi -name '*.disabled-by-rackserve*' 2>/dev/null |
