@@ -57,8 +57,10 @@ why_not_built() {
   log=$(echo "$logs" | grep -m 1 "/dkms/$module" || echo "$logs" | tail -n 1)
   if [ -s "$log" ]; then
     { grep -m 1 -iE '(^|[ :])error:' "$log" || tail -n 1 "$log"; } | sed 's#^/var/lib/dkms/[^ ]*/build/##' | cut -c 1-200
-  fi
-  tail -n 3 "$said_by_dkms"
+    echo "(see $log)"
+  else
+    tail -n 3 "$said_by_dkms"
+  fi | tr '\n' ' '
 }
 
 # DKMS's own postinst ends in 0 where it skipped a kernel, and dkms fails where only another module was not built.
@@ -67,7 +69,7 @@ build_missing() {
     if [ -n "$name" ] && [ -e "/lib/modules/$name/build/Makefile" ] && ! available "$name"; then
       echo "building $module for $name"
       with_heartbeat building build "$name"
-      available "$name" || refuse "$module was not built for $name: $(why_not_built | tr '\n' ' ')"
+      available "$name" || refuse "$module was not built for $name: $(why_not_built)"
     fi
   done
 }
