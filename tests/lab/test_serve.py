@@ -189,7 +189,7 @@ def test_service_is_there_again_after_a_power_cut(site: Site) -> None:
     assert serves(site.lab, "h1")
 
 
-def test_uninstall_leaves_models_and_packages_only(site: Site, host: CheckedHost) -> None:
+def test_uninstall_leaves_models_only(site: Site, host: CheckedHost) -> None:
     run = site.deploy(script="deploys/uninstall.py")
     assert run.code == 0, run.text
     left = host.run("find / -xdev -iname '*rackserve*' -not -path '/proc/*' -not -path '/var/log/*'").stdout.split()

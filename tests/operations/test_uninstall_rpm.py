@@ -47,7 +47,8 @@ class Host:
         done = self.root.script("uninstall-rpm.sh", 5)
         assert (done.returncode, done.stderr) == (0, "")
         calls = self.root.path("/run/calls")
-        told = self.root.path("/run/rackserve-uninstall.log").read_text().splitlines()
+        lines = self.root.path("/run/rackserve-uninstall.log").read_text().splitlines()
+        told = [line.removeprefix("stays: ") for line in lines if not line.startswith("removed: ")]
         return calls.read_text().splitlines() if calls.exists() else [], told
 
 

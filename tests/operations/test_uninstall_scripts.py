@@ -38,7 +38,9 @@ def uninstall(bench: PackageBench) -> list[str]:
     """What it said has to stay."""
     done = bench.root.script("uninstall-deb.sh", 5)
     assert (done.returncode, done.stderr) == (0, "")
-    return bench.root.path(TOLD).read_text().splitlines()
+    lines = bench.root.path(TOLD).read_text().splitlines()
+    assert all(bench.version(name) != "580-1" for line in lines if "removed: " in line for name in line.split()[1:])
+    return [line.removeprefix("stays: ") for line in lines if not line.startswith("removed: ")]
 
 
 def added(bench: PackageBench) -> list[str]:
@@ -49,6 +51,7 @@ def test_what_came_goes_with_its_dependencies_and_what_was_there_stays(bench):
     install(bench, "nv-driver", "already-there")
     assert added(bench) == ["nv-driver", "nv-library"]
     assert uninstall(bench) == []
+    assert bench.root.path(TOLD).read_text() == "removed: nv-driver nv-library\n"
     assert (bench.version("nv-driver"), bench.version("nv-library")) == ("", "")
     assert bench.version("already-there") == "1-1"
 
@@ -93,6 +96,17 @@ def test_a_list_that_a_power_cut_left_unfinished_is_finished_by_the_next_run(ben
     bench.root.path(BEFORE).write_text("\n".join(names) + "\n")
     assert uninstall(bench) == []
     assert (bench.version("nv-driver"), bench.version("nv-library")) == ("", "")
+
+
+@pytest.mark.parametrize("said", ["", "installed|nv-driver\\n"], ids=["nothing", "a part"])
+def test_a_list_that_could_not_be_read_whole_makes_nothing_ours(bench, said):
+    broken = f"#!/bin/sh\nprintf '{said}'\nexit 2\n"
+    bench.root.program("dpkg-query", broken)
+    install(bench, "nv-driver")
+    bench.root.path("/usr/local/sbin/dpkg-query").unlink()
+    assert uninstall(bench) == []
+    assert bench.version("nv-driver") == "580-1"
+    assert bench.version("already-there") == "1-1"
 
 
 def test_without_anything_to_remove_nothing_is(bench):

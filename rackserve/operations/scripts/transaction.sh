@@ -61,12 +61,13 @@ transaction() {
     systemd-run --quiet --collect --wait --unit="$unit" /bin/sh "$file" "$log" "$id" "$timeout" "$@" 9>&-
 }
 
-# remove_ours LOCK_TIMEOUT: take out the packages that rackserve brought; what stays is kept for the operator to see.
+# remove_ours LOCK_TIMEOUT: take out the packages that rackserve brought; which went and which stay is for the operator.
 remove_ours() {
   if ! transaction "$1" remove; then
     echo "packages not removed" >&2
     reasons >&2
     return 1
   fi
-  sed -n 's/^stays: //p' "$log" >/run/rackserve-uninstall.log
+  grep -E '^(removed|stays): ' "$log" >/run/rackserve-uninstall.log
+  return 0
 }

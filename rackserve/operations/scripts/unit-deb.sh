@@ -109,7 +109,8 @@ driver() {
 
 # Without the architecture of the machine itself, which apt leaves out as well.
 all_names() {
-  dpkg-query -W -f '${db:Status-Status}|${binary:Package}\n' | grep -vE '^(not-installed|config-files)\|' |
+  listed=$(dpkg-query -W -f '${db:Status-Status}|${binary:Package}\n') || return 1
+  echo "$listed" | grep -vE '^(not-installed|config-files)\|' |
     sed "s/^[^|]*|//; s/:$(dpkg --print-architecture)\$//" | sort -u
 }
 
@@ -145,6 +146,7 @@ remove() {
     set -- $left
   done
   [ $# -eq 0 ] || patiently get purge "$@" || return 1
+  [ $# -eq 0 ] || echo "removed: $*"
   printf '%s' "$stays"
 }
 

@@ -65,7 +65,8 @@ hold() {
 
 # Keys are packages to rpm, all of one name.
 all_names() {
-  { rpm -qa --qf '%{NAME}\n' | grep -vx gpg-pubkey; rpm -q gpg-pubkey | grep '^gpg-pubkey-'; } | sort -u
+  listed=$(rpm -qa --qf '%{NAME}\n') || return 1
+  { echo "$listed" | grep -vx gpg-pubkey; rpm -q gpg-pubkey | grep '^gpg-pubkey-'; } | sort -u
 }
 
 # needs PACKAGE...: what others need of these, each with who needs it.
@@ -101,6 +102,7 @@ FOUND
   [ $# -eq 0 ] || patiently quietly_yes --setopt=clean_requirements_on_remove=False remove "$@" || return 1
   mine | grep '^gpg-pubkey-' | while read -r key; do rpm -e "$key"; done
   sort -u "$streams" 2>/dev/null | while read -r module; do patiently quietly_yes module reset "$module"; done
+  [ $# -eq 0 ] || echo "removed: $*"
   printf '%s' "$stays"
 }
 

@@ -34,7 +34,8 @@ job() {
 # disk until then: a host that loses its power in between makes up for it in the next run.
 noting() {
   mkdir -p /var/lib/rackserve
-  [ -e "$before" ] || { all_names >"$before.new" && mv -fT "$before.new" "$before"; }
+  # Whole or not at all: what is missing in it would count as ours, and be taken out one day.
+  [ -e "$before" ] || { all_names >"$before.new" && [ -s "$before.new" ] && mv -fT "$before.new" "$before"; }
   code=0
   "$@" || code=$?
   note
@@ -43,9 +44,9 @@ noting() {
 
 note() {
   [ -e "$before" ] || return 0
-  now=$(all_names)
-  { cat "$added" 2>/dev/null; echo "$now" | grep -vxF -f "$before"; } | sort -u >"$added.new"
-  sync "$added.new" && mv -fT "$added.new" "$added" && rm -f "$before"
+  now=$(all_names) || return 0
+  { cat "$added" 2>/dev/null; echo "$now" | grep -vxF -f "$before"; } | sort -u >"$added.new" && sync "$added.new" &&
+    mv -fT "$added.new" "$added" && rm -f "$before"
 }
 
 # mine: packages of the list that are still there, except kernels: nobody takes out what the host may boot.
