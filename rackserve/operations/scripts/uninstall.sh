@@ -18,6 +18,8 @@ allow_nouveau() {
 unload() {
   for name; do
     [ -d "/sys/module/$name" ] || continue
+    # Debian's own package has the module under another name, and this line for modprobe to find it.
+    ! grep -rqsE "^install +$name " /etc/modprobe.d /lib/modprobe.d || continue
     now=$(cat "/sys/module/$name/version" 2>/dev/null)
     there=$(modinfo -F version "$name" 2>/dev/null) && [ "$there" = "$now" ] && continue
     case $name in nvidia*) rmmod "$name" 2>/dev/null && continue ;; esac
