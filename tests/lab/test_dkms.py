@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -102,15 +103,19 @@ def host_with_dkms(lab: Lab, suite: str) -> Host:
 
 
 @pytest.fixture(scope="module")
-def bookworm(lab_factory: LabFactory) -> Host:
+def bookworm(lab_factory: LabFactory) -> Iterator[Host]:
     """DKMS 3.0, modules as they are."""
-    return host_with_dkms(lab_factory("dkms12"), "bookworm")
+    made = host_with_dkms(lab_factory("dkms12"), "bookworm")
+    yield made
+    made.lab.down()
 
 
 @pytest.fixture(scope="module")
-def trixie(lab_factory: LabFactory) -> Host:
+def trixie(lab_factory: LabFactory) -> Iterator[Host]:
     """DKMS 3.2, which says other words, and compressed modules."""
-    return host_with_dkms(lab_factory("dkms13"), "trixie")
+    made = host_with_dkms(lab_factory("dkms13"), "trixie")
+    yield made
+    made.lab.down()
 
 
 def last_words(output: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,10 +18,11 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def lab(lab_factory: LabFactory) -> Lab:
+def lab(lab_factory: LabFactory) -> Iterator[Lab]:
     made = lab_factory("gpuchanges")
     made.up(1, "bookworm", gpus=GpuChoice("l40s", 2))
-    return made
+    yield made
+    made.down()
 
 
 @pytest.fixture(scope="module")

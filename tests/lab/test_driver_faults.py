@@ -26,10 +26,11 @@ POSTINST = "printf '#!/bin/sh\\n%s\\n' '{}' >/etc/lab-postinst && chmod 755 /etc
 
 
 @pytest.fixture(scope="module")
-def lab(lab_factory: LabFactory) -> Lab:
+def lab(lab_factory: LabFactory) -> Iterator[Lab]:
     made = lab_factory("gpufaults")
     made.up(POOL, "bookworm", gpus=GpuChoice("l40s", 2))
-    return made
+    yield made
+    made.down()
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,11 @@ GONE = "Uninstall | Packages of rackserve's gone"
 
 
 @pytest.fixture(scope="module")
-def lab(lab_factory: LabFactory) -> Lab:
+def lab(lab_factory: LabFactory) -> Iterator[Lab]:
     made = lab_factory("gpuremoval")
     made.up(3, "bookworm", gpus=GpuChoice("l40s", 2))
-    return made
+    yield made
+    made.down()
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 
@@ -18,10 +19,11 @@ COMMANDS = re.findall(r"^```sh\n(.+?)\n```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def hosts(lab_factory: LabFactory) -> Lab:
+def hosts(lab_factory: LabFactory) -> Iterator[Lab]:
     lab = lab_factory("gpurunbook")
     lab.up(1, "bookworm", gpus=GpuChoice("l40s", 2))
-    return lab
+    yield lab
+    lab.down()
 
 
 def test_the_runbook_has_commands() -> None:

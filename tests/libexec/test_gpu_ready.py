@@ -47,13 +47,6 @@ class Tree:
                 self.write(f"dev/dri/{card.render}")
                 self.write(f"sys/bus/pci/devices/{card.address}/mem_info_vram_total", str(self.plan.vram_mib << 20))
             self.write("dev/kfd")
-        if self.plan.vendor == "intel":
-            self.computes()
-
-    def computes(self, **others: Any) -> None:
-        """What ask-intel said of both interfaces."""
-        fine = {"cards": len(self.cards), "error": ""}
-        self.write("ask-intel.json", json.dumps({"Level Zero": fine, "OpenCL": fine} | others))
 
     def _nvidia(self) -> None:
         words = " Open Kernel Module" if self.plan.flavour == "open" else ""
@@ -199,16 +192,6 @@ def test_a_graphics_card_needs_its_driver_and_a_render_node(tmp_path, tag):
     tree.cards[1] = replace(tree.cards[1], driver="vfio-pci")
     tree.show()
     assert f"GPU 0000:2b:00.0 is driven by vfio-pci, expected {tree.plan.modules[0]}" in tree.check()[1]
-
-
-def test_intels_cards_have_to_be_seen_by_both_interfaces(tmp_path):
-    tree = Tree(tmp_path, "arc-b580", "ubuntu-24.04")
-    tree.computes(**{"Level Zero": {"cards": 0, "error": "zeInit: 0x78000001"}})
-    assert tree.check()[1] == [
-        "Level Zero: zeInit: 0x78000001: are libze-intel-gpu1 and intel-opencl-icd installed?",
-    ]
-    tree.computes(OpenCL={"cards": 1, "error": ""})
-    assert tree.check()[1] == ["OpenCL sees 1 of 2 cards"]
 
 
 def test_amds_compute_device_has_to_be_there(tmp_path):
