@@ -55,8 +55,8 @@ class Host:
 def test_what_came_goes_and_dnf_is_as_it_was(tmp_path):
     host = Host(
         tmp_path,
-        "bash\ndkms\nnvidia-driver-cuda\nkernel-core\ngpg-pubkey-1-1\ngpg-pubkey-2-2\n",
-        "dkms\ngone-since\nkernel-core\nnvidia-driver-cuda\ngpg-pubkey-2-2\n",
+        "bash\ndkms\nnvidia-driver-cuda\nkernel-core\nkernel-modules-core\ngpg-pubkey-1-1\ngpg-pubkey-2-2\n",
+        "dkms\ngone-since\nkernel-core\nkernel-modules-core\nnvidia-driver-cuda\ngpg-pubkey-2-2\n",
         "nvidia-driver\nnvidia-driver\n",
     )
     calls, told = host.uninstall()

@@ -38,9 +38,9 @@ refresh() {
   [ -n "$module" ] || return 0
   enabled=$(dnf -q module list --enabled "$module" 2>/dev/null | awk -v m="$module" '$1 == m {print m ":" $2; exit}')
   [ "$enabled" != "$stream" ] || return 0
-  # A stream cannot be changed while another one is enabled.
   # Uninstalling leaves it again.
   echo "$module" >>"$streams"
+  # A stream cannot be changed while another one is enabled.
   patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream"
 }
 

@@ -51,7 +51,7 @@ note() {
 
 # mine: packages of the list that are still there, except kernels: nobody takes out what the host may boot.
 mine() {
-  all_names | grep -xF -f "$added" 2>/dev/null | grep -vE '^(linux-(image|generic|virtual)|kernel(-core)?$)'
+  all_names | grep -xF -f "$added" 2>/dev/null | grep -vE '^(linux-(image|generic|virtual)|kernel(-core|-modules.*)?$)'
 }
 
 # Units that rackserve enabled, while the packages that can disable them are still there.
