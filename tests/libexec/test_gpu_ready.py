@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import stat
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -52,12 +54,18 @@ class Tree:
         words = " Open Kernel Module" if self.plan.flavour == "open" else ""
         self.write("proc/driver/nvidia/version", f"NVRM version: NVIDIA UNIX{words} for x86_64  {VERSION}")
         for number, card in enumerate(self.cards):
-            uuid = f"GPU UUID: \t GPU-0000000{number}-1111-2222-3333-444444444444"
-            self.write(f"proc/driver/nvidia/gpus/{card.address}/information", f"Model: \t\t X\n{uuid}\n")
+            self.told(card, number)
             self.write(f"dev/nvidia{number}")
         self.write("dev/nvidiactl")
         self.write("dev/nvidia-uvm")
         self.write(f"usr/lib/x86_64-linux-gnu/libcuda.so.{VERSION}")
+
+    def told(self, card: PciDevice, minor: int | None) -> None:
+        """What NVIDIA's driver tells of a card. Source: nv-procfs.c of the open kernel module."""
+        number = self.cards.index(card)
+        lines = ["Model: \t\t X", f"GPU UUID: \t GPU-0000000{number}-1111-2222-3333-444444444444"]
+        lines += [] if minor is None else [f"Device Minor: \t {minor}"]
+        self.write(f"proc/driver/nvidia/gpus/{card.address}/information", "\n".join(lines) + "\n")
 
     def show(self) -> None:
         write_tree(self.root / "sys/bus/pci", self.cards)
@@ -69,6 +77,22 @@ class Tree:
 
     def remove(self, path: str) -> None:
         (self.root / path).unlink()
+
+    def prepare(self) -> tuple[int, list[str]]:
+        """As gpu-ready.service runs it."""
+        done = subprocess.run(
+            [PROGRAM, "--root", self.root, "--wait", "0"], capture_output=True, text=True, check=False
+        )
+        return done.returncode, done.stderr.splitlines()
+
+    @property
+    def published(self) -> Any:
+        file = self.root / "run/rackserve/gpus.json"
+        return json.loads(file.read_text()) if file.exists() else None
+
+    @property
+    def links(self) -> dict[str, str]:
+        return {path.name: str(path.readlink()) for path in (self.root / "dev/rackserve").glob("*")}
 
     def check(self) -> tuple[int, list[str], dict[str, Any]]:
         done = subprocess.run(
@@ -205,6 +229,89 @@ def test_less_memory_than_the_tag_stands_for_is_told(tmp_path):
     tree.write("sys/bus/pci/devices/0000:1b:00.0/mem_info_vram_total", str(64 << 30))
     (line,) = tree.check()[1]
     assert line == f"GPU 0000:1b:00.0 has 65536 MiB, mi300x has {tree.plan.vram_mib} MiB: correct the tag"
+
+
+# what services are told
+
+
+def test_cards_and_their_nodes_are_told_by_number_in_pci_order(nvidia):
+    for card, minor in zip(nvidia.cards, (1, 0), strict=True):
+        nvidia.told(card, minor)
+    assert nvidia.prepare() == (0, [])
+    uuids = [f"GPU-0000000{number}-1111-2222-3333-444444444444" for number in (0, 1)]
+    assert nvidia.published == [
+        {"address": "0000:1b:00.0", "uuid": uuids[0], "node": "/dev/nvidia1", "vendor": "nvidia"},
+        {"address": "0000:2b:00.0", "uuid": uuids[1], "node": "/dev/nvidia0", "vendor": "nvidia"},
+    ]
+    assert nvidia.links == {"gpu0": "/dev/nvidia1", "gpu1": "/dev/nvidia0"}
+
+
+def test_every_user_may_read_it(nvidia):
+    old = os.umask(0o077)
+    try:
+        nvidia.prepare()
+    finally:
+        os.umask(old)
+    folder = nvidia.root / "run/rackserve"
+    modes = [
+        stat.S_IMODE(path.stat().st_mode) for path in (folder, folder / "gpus.json", nvidia.root / "dev/rackserve")
+    ]
+    assert modes == [0o755, 0o644, 0o755]
+
+
+def test_links_follow_the_cards_and_those_of_more_cards_go(nvidia):
+    for number in (1, 2, 10):
+        (nvidia.root / "dev/rackserve").mkdir(exist_ok=True)
+        (nvidia.root / f"dev/rackserve/gpu{number}").symlink_to("/dev/elsewhere")
+    for _ in range(2):
+        assert nvidia.prepare() == (0, [])
+        assert nvidia.links == {"gpu0": "/dev/nvidia0", "gpu1": "/dev/nvidia1"}
+
+
+def test_looking_writes_nothing(nvidia):
+    assert nvidia.check()[0] == 0
+    assert (nvidia.published, nvidia.links) == (None, {})
+
+
+def test_a_host_that_is_not_as_planned_keeps_what_was_told_last(nvidia):
+    nvidia.prepare()
+    before = nvidia.published
+    nvidia.cards.pop()
+    nvidia.show()
+    assert nvidia.prepare()[0] == 78
+    assert (nvidia.published, len(nvidia.links)) == (before, 2)
+
+
+def test_a_card_without_a_device_number_is_told(nvidia):
+    nvidia.told(nvidia.cards[1], None)
+    # A node of its display side, which is not the one that CUDA opens.
+    (nvidia.root / "sys/bus/pci/devices/0000:2b:00.0/drm/renderD200").mkdir(parents=True)
+    (line,) = nvidia.prepare()[1]
+    assert line.startswith("GPU 0000:2b:00.0: /proc/driver/nvidia/gpus/0000:2b:00.0/information tells no UUID or no")
+    assert nvidia.published is None
+
+
+def test_services_that_cannot_be_told_must_not_start(nvidia):
+    nvidia.write("dev/rackserve")
+    code, (line,) = nvidia.prepare()
+    assert code == 78
+    assert line.startswith("services cannot be told which GPU is which: ")
+
+
+def test_amds_cards_are_named_by_their_serial_numbers(tmp_path):
+    tree = Tree(tmp_path, "mi300x", "ubuntu-24.04")
+    tree.write("sys/bus/pci/devices/0000:1b:00.0/unique_id", "0a1b2c3d4e5f6071\n")
+    tree.write("sys/bus/pci/devices/0000:2b:00.0/unique_id", "0000000000000000\n")
+    assert tree.prepare() == (0, [])
+    assert [card["uuid"] for card in tree.published] == ["GPU-0a1b2c3d4e5f6071", ""]
+    assert tree.links == {"gpu0": "/dev/dri/renderD128", "gpu1": "/dev/dri/renderD129"}
+
+
+def test_intels_cards_have_a_node_and_no_name(tmp_path):
+    tree = Tree(tmp_path, "arc-b580", "ubuntu-24.04", count=1)
+    assert tree.prepare() == (0, [])
+    node = "/dev/dri/renderD128"
+    assert tree.published == [{"address": "0000:1b:00.0", "uuid": "", "node": node, "vendor": "intel"}]
 
 
 def test_a_host_without_expectations_says_what_writes_them(tmp_path):

@@ -1,261 +1,105 @@
-"""wait-ready and drain, run as programs against a small server in every mood a model server has."""
+"""What the programs beside a service's unit have in common: arguments, service file, metrics, and how they are run."""
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import os
 import socket
 import subprocess
 import threading
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-HELPERS = Path(__file__).resolve().parents[2] / "templates" / "libexec"
-KEY = "sk-this-is-the-secret"
-GOOD = {"model": "chat", "choices": [{"message": {"content": "x"}}], "usage": {"completion_tokens": 1}}
+from tests.libexec.helper_host import HELPERS, assert_refused
 
-
-@dataclass
-class Server:
-    """What it answers, and what it was asked."""
-
-    healthy_at: float = 0.0
-    status: int = 200
-    body: Any = field(default_factory=lambda: dict(GOOD))
-    delay_s: float = 0.0
-    # Requests in flight, told one number per question; the last one stays.
-    processing: list[int] = field(default_factory=lambda: [0])
-    deferred: int = 0
-    url: str = ""
-    asked: list[tuple[str, str | None, Any]] = field(default_factory=list)
-
-    def answer(self, path: str) -> tuple[int, str]:
-        if path == "/health":
-            return (200, "ok") if time.monotonic() >= self.healthy_at else (503, '{"error": "Loading model"}')
-        time.sleep(self.delay_s)
-        if path == "/metrics":
-            busy = self.processing.pop(0) if len(self.processing) > 1 else self.processing[0]
-            lines = [
-                "# HELP llamacpp:requests_processing Number of requests processing.",
-                f"llamacpp:requests_processing {busy}",
-                f"llamacpp:requests_deferred {self.deferred}",
-                "llamacpp:prompt_tokens_total 5000",
-            ]
-            return self.status, "\n".join(lines)
-        return self.status, self.body if isinstance(self.body, str) else json.dumps(self.body)
+PROGRAMS = ["wait-ready", "drain", "health", "gpu-in-use"]
 
 
-@pytest.fixture
-def server() -> Iterator[Server]:
-    made = Server()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            length = int(self.headers.get("Content-Length", 0))
-            asked = json.loads(self.rfile.read(length)) if length else None
-            made.asked.append((self.path, self.headers.get("Authorization"), asked))
-            status, text = made.answer(self.path)
-            try:
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(text.encode())
-            except ConnectionError:
-                pass  # whoever asked has given up, which is what some tests are about
-
-        do_POST = do_GET  # noqa: N815  the name is the base class's
-
-        def log_message(self, *_: object) -> None:
-            """Say nothing."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
-        http.daemon_threads = True
-        http.block_on_close = False
-        thread = threading.Thread(target=http.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        made.url = f"http://127.0.0.1:{http.server_port}"
-        try:
-            yield made
-        finally:
-            http.shutdown()
-            thread.join()
+def load(name: str) -> Any:
+    spec = importlib.util.spec_from_file_location(name, HELPERS / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    # Its dataclass looks its own module up.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(__import__("sys").modules, name, module)
+        spec.loader.exec_module(module)
+    return module
 
 
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def run(tmp_path: Path) -> Run:
-    key = tmp_path / "api-key"
-    key.write_text(f"{KEY}\n")
-
-    def start(name: str, *arguments: object, key_file: Path = key, **environment: str) -> Any:
-        command = [str(HELPERS / name), *map(str, arguments), str(key_file)]
-        variables = {"PATH": os.environ["PATH"]} | environment
-        return subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=60)
-
-    return start
-
-
-def assert_refused(done: subprocess.CompletedProcess[str], reason: str) -> None:
-    assert done.returncode == 1
-    assert reason in done.stderr
-    assert "Traceback" not in done.stderr
-    assert KEY not in done.stderr + done.stdout
-
-
-# wait-ready
-
-
-def test_a_server_that_answers_is_ready(server, run):
-    done = run("wait-ready", server.url, "chat", 10)
-    assert (done.returncode, done.stderr) == (0, "")
-    (path, authorization, asked) = server.asked[-1]
-    assert (path, authorization) == ("/v1/chat/completions", f"Bearer {KEY}")
-    assert (asked["model"], asked["max_tokens"]) == ("chat", 1)
-    assert KEY not in done.stdout
-
-
-def test_a_server_that_becomes_healthy_late_is_waited_for_and_each_state_told_once(server, run):
-    server.healthy_at = time.monotonic() + 1.5
-    done = run("wait-ready", server.url, "chat", 10)
-    assert done.returncode == 0
-    assert done.stdout.count("Loading model") == 1
-    assert [path for path, _, _ in server.asked].count("/health") >= 2
-
-
-def test_a_server_that_never_becomes_healthy_is_given_up_at_the_deadline(server, run):
-    server.healthy_at = time.monotonic() + 1000
-    started = time.monotonic()
-    assert_refused(run("wait-ready", server.url, "chat", 1), "Loading model")
-    assert time.monotonic() - started < 6
-
-
-def test_a_port_that_is_not_open_is_told(run):
-    assert_refused(run("wait-ready", "http://127.0.0.1:9", "chat", 1), "port not open")
+shared = load("rackserve_helpers")
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "reason"),
+    "name", ["", "Chat", "-", "--help-me", "chat-", "1chat", "../chat", "a/../b", "a" * 23, "chat\n", "ch at", "chät"]
+)
+def test_hostile_names_are_bad_arguments(host, name):
+    assert_refused(host.run("health", name, "--root", str(host.root)), "health: ", 64)
+    assert host.systemctl_calls == []
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+@pytest.mark.parametrize("words", [["--root", "/nowhere"], ["chat", "more"], ["../chat"]])
+def test_wrong_arguments_are_answered_with_the_usage(host, program, words):
+    done = host.run(program, *words)
+    assert done.returncode == 64
+    assert done.stderr.startswith(f"usage: {program} NAME\n")
+
+
+@pytest.mark.parametrize("name", ["a", "a1", "small-one", "a" * 22])
+def test_names_of_services_are_taken(host, name):
+    assert_refused(host.run("wait-ready", name, "--root", str(host.root)), f"/{name}.json cannot be read", 66)
+
+
+@pytest.mark.parametrize("program", ["wait-ready", "health", "gpu-in-use"])
+def test_a_missing_service_file_is_told(host, program):
+    (host.root / "etc/rackserve/services/chat.json").unlink()
+    assert_refused(host.run(program), "/etc/rackserve/services/chat.json cannot be read (FileNotFound", 66)
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
     [
-        (500, "engine broke", "HTTP 500 engine broke"),
-        (401, "no such key", "HTTP 401"),
-        (200, GOOD | {"model": "other"}, "'other'"),
-        (200, GOOD | {"choices": []}, "no token"),
-        (200, GOOD | {"usage": {"completion_tokens": 0}}, "no token"),
-        (200, {"model": "chat", "choices": [{}]}, "not understood"),
-        (200, "<html>a proxy's page</html>", "completion"),
-        (200, ["chat"], "completion"),
-        (200, GOOD | {"usage": None}, "completion"),
+        ({"name": "other"}, "broken at name"),
+        ({"url": "file:///etc/passwd"}, "broken at url"),
+        ({"start_s": "10"}, "broken at start_s"),
+        ({"gpus": ["0"], "in_flight": "x"}, "broken at in_flight, gpus"),
+        ({"key_file": 3}, "broken at key_file"),
     ],
 )
-def test_a_healthy_server_that_gives_no_token_is_not_ready(server, run, status, body, reason):
-    server.status, server.body = status, body
-    assert_refused(run("wait-ready", server.url, "chat", 10), reason)
+def test_a_broken_service_file_is_told_with_the_place(host, change, words):
+    host.service(**change)
+    assert_refused(host.run("wait-ready"), words, 66)
 
 
-def test_a_completion_that_hangs_is_given_up_at_the_deadline(server, run):
-    server.delay_s = 20
-    started = time.monotonic()
-    assert_refused(run("wait-ready", server.url, "chat", 2), "timed out")
-    assert time.monotonic() - started < 8
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"name": "chat"', '{"name": "chat"}'])
+def test_half_a_service_file_is_told(host, text):
+    host.write("etc/rackserve/services/chat.json", text)
+    assert_refused(host.run("wait-ready"), "cannot be read", 66)
 
 
-def test_a_server_process_that_has_exited_is_not_waited_for(server, run):
-    server.healthy_at = time.monotonic() + 1000
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    started = time.monotonic()
-    assert_refused(run("wait-ready", server.url, "chat", 50, MAINPID=str(gone.pid)), "exited")
-    assert time.monotonic() - started < 10
-
-
-def test_a_server_process_that_is_there_is_waited_for(server, run):
-    assert run("wait-ready", server.url, "chat", 10, MAINPID=str(os.getpid())).returncode == 0
-
-
-@pytest.mark.parametrize("name", ["wait-ready", "drain"])
-def test_proxies_of_the_environment_are_not_used(server, run, name):
-    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"), "http://127.0.0.1:9")
-    arguments = [server.url, "chat", 5] if name == "wait-ready" else [server.url, 5]
-    assert run(name, *arguments, **proxies).returncode == 0
+def test_facts_that_a_later_rackserve_adds_are_no_error(server, host):
+    host.service(later=1)
+    assert host.run("wait-ready").returncode == 0
     assert server.asked
 
 
-@pytest.mark.parametrize(
-    ("name", "arguments"),
-    [
-        ("wait-ready", []),
-        ("wait-ready", ["http://127.0.0.1:9", "chat"]),
-        ("wait-ready", ["http://127.0.0.1:9", "chat", "soon"]),
-        ("wait-ready", ["http://127.0.0.1:9", "chat", "-1"]),
-        ("wait-ready", ["http://127.0.0.1:9", "chat", "1", "more"]),
-        ("drain", []),
-        ("drain", ["http://127.0.0.1:9", "x"]),
-        ("drain", ["http://127.0.0.1:9", "1", "more"]),
-    ],
-)
-def test_wrong_arguments_are_answered_with_the_usage(run, name, arguments):
-    done = run(name, *arguments)
-    assert done.returncode == 64
-    assert done.stderr.startswith(f"{name} URL ")
-
-
-def test_a_missing_key_is_told(server, run, tmp_path):
-    assert_refused(run("wait-ready", server.url, "chat", 5, key_file=tmp_path / "missing"), "missing")
-
-
-# drain
-
-
-def test_a_server_with_nothing_to_do_is_drained_at_once(server, run):
-    done = run("drain", server.url, 30)
-    assert (done.returncode, done.stderr) == (0, "")
-    assert [(path, authorization) for path, authorization, _ in server.asked] == [("/metrics", f"Bearer {KEY}")]
-
-
-def test_requests_in_flight_are_waited_for(server, run):
-    server.processing = [2, 1, 1, 0]
-    assert run("drain", server.url, 30).returncode == 0
-    assert len(server.asked) == 4
-
-
-def test_queued_requests_are_waited_for(server, run):
-    server.deferred = 1
-    done = run("drain", server.url, 1)
-    assert "1 requests still in flight" in done.stderr
-
-
-def test_requests_that_do_not_end_are_given_up_at_the_deadline(server, run):
-    server.processing = [3]
-    started = time.monotonic()
-    done = run("drain", server.url, 1)
-    assert done.returncode == 0
-    assert "3 requests still in flight" in done.stderr
-    assert 1 <= time.monotonic() - started < 5
-
-
-@pytest.mark.parametrize("status", [401, 500])
-def test_a_server_that_tells_nothing_is_not_waited_for(server, run, status):
-    server.status = status
-    assert run("drain", server.url, 30).returncode == 0
-    assert len(server.asked) == 1
-
-
-def test_a_server_that_is_gone_is_not_waited_for(run, tmp_path):
-    assert run("drain", "http://127.0.0.1:9", 30).returncode == 0
-    assert run("drain", "http://127.0.0.1:9", 30, key_file=tmp_path / "missing").returncode == 0
+@pytest.mark.parametrize("program", ["wait-ready", "drain", "health"])
+def test_proxies_of_the_environment_are_not_used(server, host, program):
+    proxies = dict.fromkeys(("http_proxy", "HTTP_PROXY", "all_proxy", "https_proxy"), "http://127.0.0.1:9")
+    assert host.run(program, **proxies).returncode == 0
+    assert server.asked
 
 
 @pytest.mark.parametrize(
     "said", [b"SSH-2.0-OpenSSH_9.2\r\n", b"", b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\nhalf"]
 )
-def test_something_else_behind_the_port_is_no_exception(run, said):
+def test_something_else_behind_the_port_is_no_exception(host, said):
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def talk() -> None:
@@ -269,8 +113,96 @@ def test_something_else_behind_the_port_is_no_exception(run, said):
                     connection.sendall(said)
 
         threading.Thread(target=talk, daemon=True).start()
-        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        drained, ready = run("drain", url, 1), run("wait-ready", url, "chat", 1)
+        host.service(url=f"http://127.0.0.1:{listener.getsockname()[1]}", start_s=1, drain_s=1)
+        drained, ready, well = (host.run(program) for program in ("drain", "wait-ready", "health"))
         listener.shutdown(socket.SHUT_RDWR)
-    assert (drained.returncode, "Traceback" in drained.stderr) == (0, False)
+    assert drained.returncode == 0
     assert_refused(ready, "wait-ready:")
+    assert_refused(well, "look 1 of 3")
+
+
+def test_programs_run_isolated_and_leave_no_compiled_files(host):
+    for program in (*PROGRAMS, "launch", "gpu-ready"):
+        first = (host.libexec / program).read_text().splitlines()[0]
+        assert first == "#!/usr/bin/python3 -IB"
+        host.run(program)
+    assert not list(host.libexec.glob("**/__pycache__"))
+
+
+def test_a_module_in_the_working_folder_is_not_taken_for_ours(host, tmp_path):
+    (tmp_path / "json.py").write_text("raise SystemExit('taken in')")
+    command = [host.libexec / "wait-ready", "chat", "--root", host.root]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+# metrics
+
+NAMES = st.from_regex(r"[a-z][a-z_:]{0,6}", fullmatch=True)
+VALUES = st.integers(-(10**6), 10**6)
+
+
+def exposed(name: str, labels: dict[str, str], value: int, stamp: int | None) -> str:
+    """A sample as Prometheus' text format has it; quotes, backslashes and line feeds are escaped."""
+    escaped = {key: text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n") for key, text in labels.items()}
+    inside = ",".join(f'{key}="{text}"' for key, text in escaped.items())
+    return f"{name}{{{inside}}} {value}{'' if stamp is None else f' {stamp}'}" if labels else f"{name} {value}"
+
+
+@given(
+    st.lists(
+        st.tuples(
+            NAMES,
+            st.dictionaries(NAMES, st.text(st.characters(exclude_categories=["Cc", "Cs", "Zl", "Zp"])), max_size=3),
+            VALUES,
+            st.none() | st.integers(0, 2**40),
+        ),
+        max_size=8,
+    ),
+    st.sets(NAMES, max_size=3),
+)
+def test_samples_are_summed_over_all_label_sets(samples, others):
+    wanted = {name for name, *_ in samples[::2]} | others
+    text = "\n".join(["# HELP x y", *(exposed(*sample) for sample in samples), "", "broken {", "x_total NaN"])
+    expected: dict[str, float] = {}
+    for name, _, value, _ in samples:
+        if name in wanted:
+            expected[name] = expected.get(name, 0) + value
+    assert shared.totals(text, wanted) == expected
+
+
+@given(st.text())
+def test_no_text_breaks_the_reading_of_metrics(text):
+    shared.totals(text, ["x"])
+
+
+@given(st.recursive(st.none() | st.booleans() | st.integers() | st.text(), lambda part: st.lists(part, max_size=3)))
+def test_no_answer_of_a_server_breaks_its_reading(answer):
+    said = shared.Answer(200, json.dumps({"model": "chat", "usage": answer, "choices": answer}))
+    assert shared._wrong(said, "chat").startswith("completion: ")
+
+
+@pytest.fixture
+def written(tmp_path: Path) -> Callable[[str], Path]:
+    def write(text: str) -> Path:
+        (tmp_path / "run/rackserve").mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run/rackserve/gpus.json").write_text(text)
+        return tmp_path
+
+    return write
+
+
+CARD = {"address": "0000:41:00.0", "uuid": "GPU-a", "node": "/dev/nvidia0", "vendor": "nvidia"}
+
+
+def test_cards_are_found_by_their_numbers(written):
+    root = written(json.dumps([CARD, CARD | {"uuid": "GPU-b"}]))
+    assert shared.cards_of([1], root)[1]["uuid"] == "GPU-b"
+    with pytest.raises(shared.UnusableError, match="no GPU 2: gpu-ready has found 2"):
+        shared.cards_of([0, 2], root)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[1]", '[{"address": "x"}]', "3"])
+def test_half_a_list_of_cards_is_told(written, text):
+    with pytest.raises(shared.UnusableError, match="systemctl status gpu-ready"):
+        shared.cards_of([0], written(text))

@@ -250,6 +250,7 @@ def _files(gpu: Any) -> list[Line]:
         *([("write", "/usr/libexec/rackserve/ask-cuda", "755")] if nvidia else []),
         *([("write", "/usr/libexec/rackserve/ask-intel", "755")] if gpu.vendor == "intel" else []),
         ("write", "/usr/libexec/rackserve/gpu-ready", "755"),
+        ("write", "/usr/libexec/rackserve/rackserve_gpus.py", "755"),
     ]
 
 

@@ -17,18 +17,21 @@ write /etc/rackserve/gpus.json 644
 write /etc/systemd/system/gpu-ready.service 644
 write /etc/systemd/system/rackserve@.service.d/05-gpu.conf 644
 write /usr/libexec/rackserve/ask-cuda 755
-write /usr/libexec/rackserve/gpu-ready 755"""
+write /usr/libexec/rackserve/gpu-ready 755
+write /usr/libexec/rackserve/rackserve_gpus.py 755"""
 INTEL_FILES = """write /etc/modules-load.d/rackserve-gpu.conf 644
 write /etc/rackserve/gpus.json 644
 write /etc/systemd/system/gpu-ready.service 644
 write /etc/systemd/system/rackserve@.service.d/05-gpu.conf 644
 write /usr/libexec/rackserve/ask-intel 755
-write /usr/libexec/rackserve/gpu-ready 755"""
+write /usr/libexec/rackserve/gpu-ready 755
+write /usr/libexec/rackserve/rackserve_gpus.py 755"""
 OTHER_FILES = """write /etc/modules-load.d/rackserve-gpu.conf 644
 write /etc/rackserve/gpus.json 644
 write /etc/systemd/system/gpu-ready.service 644
 write /etc/systemd/system/rackserve@.service.d/05-gpu.conf 644
-write /usr/libexec/rackserve/gpu-ready 755"""
+write /usr/libexec/rackserve/gpu-ready 755
+write /usr/libexec/rackserve/rackserve_gpus.py 755"""
 APT_PINS = """write /etc/apt/preferences.d/10-rackserve-driver 644
 write /etc/apt/apt.conf.d/52rackserve-unattended 644
 refresh-deb.sh 600

@@ -1,0 +1,146 @@
+"""launch, run as a program that becomes another one."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.libexec.helper_host import HELPERS, KEY, HelperHost, assert_refused
+
+TELL = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
+TELLING = (sys.executable, "-c", TELL)
+ONE, TWO, THREE = ("0000:01:00.0", "GPU-a"), ("0000:02:00.0", "GPU-b"), ("0000:03:00.0", "GPU-c")
+
+
+def launch(host: HelperHost, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    return host.run("launch", "--root", str(host.root), *words, **environment)
+
+
+def told(host: HelperHost, *words: str, **environment: str) -> tuple[list[str], dict[str, str]]:
+    done = launch(host, *words, "--", *TELLING, **environment)
+    assert done.returncode == 0, done.stderr
+    arguments, variables = json.loads(done.stdout)
+    return arguments, variables
+
+
+def test_nvidias_cards_are_named_by_uuid_in_the_order_asked_for(host):
+    host.gpus(ONE, TWO, THREE)
+    _, variables = told(host, "--gpus", "2,0", LANG="C.UTF-8")
+    assert variables["CUDA_VISIBLE_DEVICES"] == "GPU-c,GPU-a"
+    assert variables["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+    assert variables["LANG"] == "C.UTF-8"
+    assert "ROCR_VISIBLE_DEVICES" not in variables
+
+
+def test_a_server_that_reads_numbers_only_is_given_numbers(host):
+    host.gpus(ONE, TWO, THREE)
+    _, variables = told(host, "--gpus", "2,0", "--by-number")
+    assert variables["CUDA_VISIBLE_DEVICES"] == "2,0"
+    assert variables["CUDA_DEVICE_ORDER"] == "PCI_BUS_ID"
+
+
+def test_amds_cards_are_named_by_uuid_if_all_have_one(host):
+    host.gpus(ONE, TWO, ("0000:03:00.0", ""), vendor="amd")
+    _, variables = told(host, "--gpus", "1")
+    assert variables["ROCR_VISIBLE_DEVICES"] == "GPU-b"
+    _, variables = told(host, "--gpus", "1,2")
+    assert not [name for name in variables if name.endswith("VISIBLE_DEVICES")]
+
+
+def test_intels_cards_are_left_to_the_units_device_rules(host):
+    host.gpus(("0000:01:00.0", ""), vendor="intel")
+    _, variables = told(host, "--gpus", "0")
+    assert not [name for name in variables if "VISIBLE" in name or "AFFINITY" in name]
+
+
+def test_nothing_is_set_that_was_not_asked_for(host):
+    _, variables = told(host)
+    assert not [name for name in variables if "VISIBLE" in name]
+
+
+@pytest.mark.parametrize("gpus", ["3", "0,9"])
+def test_a_gpu_that_is_not_there_is_no_reason_to_try_again(host, gpus):
+    host.gpus(ONE, TWO, THREE)
+    assert_refused(launch(host, "--gpus", gpus, "--", *TELLING), "there is no GPU", 78)
+
+
+def test_without_gpu_ready_there_are_no_gpus(host):
+    assert_refused(launch(host, "--gpus", "0", "--", *TELLING), "see `systemctl status gpu-ready`", 78)
+
+
+def credentials(tmp_path: Path, text: str) -> str:
+    folder = tmp_path / "credentials"
+    folder.mkdir(exist_ok=True)
+    (folder / "api-key").write_text(text)
+    return str(folder)
+
+
+def test_the_key_is_handed_over_under_the_name_that_the_server_knows(host, tmp_path):
+    folder = credentials(tmp_path, f"{KEY}\n")
+    _, variables = told(host, "--key", "VLLM_API_KEY", CREDENTIALS_DIRECTORY=folder)
+    assert variables["VLLM_API_KEY"] == KEY
+
+
+@pytest.mark.parametrize("text", ["", "\n", "  \nx"])
+def test_an_empty_key_is_none(host, tmp_path, text):
+    done = launch(host, "--key", "K", "--", *TELLING, CREDENTIALS_DIRECTORY=credentials(tmp_path, text))
+    assert_refused(done, "there is no key for K", 66)
+
+
+def test_a_missing_key_is_told(host, tmp_path):
+    assert_refused(launch(host, "--key", "K", "--", *TELLING), "there is no key for K", 66)
+    done = launch(host, "--key", "K", "--", *TELLING, CREDENTIALS_DIRECTORY=str(tmp_path / "nowhere"))
+    assert_refused(done, "the key for K cannot be read", 66)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--"],
+        ["--", ""],
+        ["--", "python3"],
+        ["--", "./program"],
+        ["--gpus", "", "--", "/bin/true"],
+        ["--gpus", "0,", "--", "/bin/true"],
+        ["--gpus", "-1", "--", "/bin/true"],
+        ["--gpus", "٣", "--", "/bin/true"],
+        ["--gpus", "all", "--", "/bin/true"],
+        ["--gpus"],
+        ["--key", "lower", "--", "/bin/true"],
+        ["--key", "A=B", "--", "/bin/true"],
+        ["--key", "1A", "--", "/bin/true"],
+        ["--key", "", "--", "/bin/true"],
+        ["--key", "A\n", "--", "/bin/true"],
+        ["--shell", "--", "/bin/true"],
+        ["--gpu", "0", "--", "/bin/true"],
+        ["/bin/true"],
+    ],
+)
+def test_bad_arguments_start_nothing(host, words):
+    host.gpus(ONE)
+    usage = "usage: launch [--gpus N,N [--by-number]] [--key VARIABLE] -- PROGRAM ARG..."
+    assert_refused(launch(host, *words), usage, 64)
+
+
+def test_a_program_that_is_not_there_is_told(host):
+    assert_refused(launch(host, "--", "/nowhere/server"), "/nowhere/server cannot be started", 78)
+
+
+def test_the_programs_own_end_is_its_end(host):
+    assert launch(host, "--", "/bin/sh", "-c", "exit 3").returncode == 3
+
+
+@settings(max_examples=10, deadline=None)
+@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=4))
+def test_every_word_arrives_as_it_is(words: list[str]) -> None:
+    command = [str(HELPERS / "launch"), "--", *TELLING, *words]
+    done: Any = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)[0] == words

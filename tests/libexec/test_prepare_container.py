@@ -1,0 +1,116 @@
+"""prepare-container, run as a program on a host's files."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.libexec.helper_host import KEY, HelperHost, assert_refused
+
+NOT_READY, NO_INPUT = 78, 66
+ONE, TWO = ("0000:01:00.0", "GPU-a"), ("0000:02:00.0", "GPU-b")
+# Keeps what it was told by command line and what by standard input apart.
+PODMAN = """#!/bin/sh
+echo "$*" >>"{folder}/podman.log"
+case "$1 $2" in
+  "secret create") cat >"{folder}/secret" ;;
+  "secret rm") echo "Error: no secret with name or id" >&2; exit 1 ;;
+esac
+"""
+
+
+@pytest.fixture
+def contained(host: HelperHost) -> HelperHost:
+    """A host with the service's user and a podman."""
+    user = f"rackserve-chat:x:{os.getuid() or 990}:{os.getgid() or 991}::/var/lib/rackserve/chat:/usr/sbin/nologin\n"
+    host.write("etc/passwd", f"root:x:0:0:root:/root:/bin/bash\nrackserve-chat-2:x:5:5::/:/bin/sh\n{user}")
+    host.standin("podman", PODMAN.format(folder=host.root))
+    return host
+
+
+def prepared(host: HelperHost) -> dict[str, str]:
+    done = host.run("prepare-container")
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = (host.root / "run/rackserve/chat.env").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+def test_it_runs_as_its_own_user_by_number(contained):
+    uid, gid = os.getuid() or 990, os.getgid() or 991
+    assert prepared(contained) == {"RACKSERVE_USER": f"{uid}:{gid}"}
+    cache = (contained.root / "var/cache/rackserve/chat").stat()
+    assert (cache.st_uid, cache.st_gid, oct(cache.st_mode & 0o777)) == (uid, gid, "0o700")
+
+
+def test_a_cache_that_is_there_keeps_what_is_in_it(contained):
+    kernel = contained.root / "var/cache/rackserve/chat/triton/kernel"
+    kernel.parent.mkdir(parents=True)
+    kernel.write_text("compiled")
+    prepared(contained)
+    assert kernel.read_text() == "compiled"
+
+
+def test_nvidias_cards_are_named_by_uuid(contained):
+    contained.service(vendor="nvidia", gpus=[1])
+    contained.gpus(ONE, TWO)
+    assert prepared(contained)["RACKSERVE_GPU1"] == "GPU-b"
+    assert "RACKSERVE_GPU0" not in prepared(contained)
+
+
+def test_amds_cards_are_named_by_the_nodes_behind_the_links_with_who_may_open_them(contained):
+    contained.service(vendor="amd", gpus=[0, 1])
+    contained.gpus(ONE, TWO, vendor="amd")
+    node = contained.root / "dev/dri/renderD0"
+    node.parent.mkdir(parents=True)
+    node.write_text("")
+    found = prepared(contained)
+    assert (found["RACKSERVE_GPU0"], found["RACKSERVE_GPU1"]) == ("/dev/dri/renderD0", "/dev/dri/renderD1")
+    assert found["RACKSERVE_GROUP"] == str(node.stat().st_gid)
+
+
+def test_the_key_becomes_a_secret_without_its_newline_and_stands_in_no_command_line(contained):
+    prepared(contained)
+    assert (contained.root / "secret").read_text() == KEY
+    calls = (contained.root / "podman.log").read_text()
+    assert calls.splitlines() == ["secret rm rackserve-chat", "secret create rackserve-chat -"]
+    assert KEY not in (contained.root / "run/rackserve/chat.env").read_text()
+
+
+def test_a_server_without_keys_gets_none(contained):
+    contained.service(key_file=None)
+    prepared(contained)
+    assert not (contained.root / "podman.log").exists()
+
+
+def test_nobody_but_root_reads_what_is_written(contained):
+    prepared(contained)
+    assert oct((contained.root / "run/rackserve/chat.env").stat().st_mode & 0o777) == "0o600"
+
+
+@pytest.mark.parametrize(
+    "passwd", ["root:x:0:0::/:/bin/sh\n", "rackserve-chat:x:0:0::/:/bin/sh\n", "rackserve-chat\n", ""]
+)
+def test_without_a_user_of_its_own_it_does_not_start(contained, passwd):
+    contained.write("etc/passwd", passwd)
+    assert_refused(contained.run("prepare-container"), "there is no user rackserve-chat", NOT_READY)
+    assert not (contained.root / "run/rackserve/chat.env").exists()
+
+
+def test_a_card_that_is_not_there_is_told(contained):
+    contained.service(vendor="nvidia", gpus=[3])
+    contained.gpus(ONE)
+    assert_refused(contained.run("prepare-container"), "there is no GPU 3", NOT_READY)
+
+
+def test_a_key_that_is_gone_is_told(contained):
+    Path(contained.key).unlink()
+    assert_refused(contained.run("prepare-container"), "the key cannot be read", NO_INPUT)
+
+
+def test_a_podman_that_takes_no_secret_is_told_in_its_own_words(contained):
+    contained.standin("podman", "#!/bin/sh\ncat >/dev/null\necho 'Error: no space left on device' >&2\nexit 125\n")
+    refused = contained.run("prepare-container")
+    assert_refused(refused, "podman secret create: Error: no space left on device", NOT_READY)
+    assert not (contained.root / "run/rackserve/chat.env").exists()
