@@ -22,10 +22,14 @@ class GgufFile(Frozen):
 
 
 class Checkpoint(Frozen):
-    """A repository that holds the model's weights in one number format, as planning.quantize calls it."""
+    """A repository that holds the model's weights in one number format, as planning.quantize calls it.
+
+    revision: the commit it is taken at; left out, what `main` is when a host first fetches it.
+    """
 
     quantization: Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]{1,20}$")]
     repo: Repo
+    revision: Revision | None = None
 
 
 class LanguageModel(Frozen):
