@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from rackserve.catalog.loader import load_catalog
-from rackserve.runtimes.commands import Endpoint, argv, endpoint_of
+from rackserve.runtimes.commands import argv
+from rackserve.runtimes.endpoint import Endpoint, endpoint_of
 from tests.planning.sizing import sized
 
 # Which versions have which option: dumped from the option tables of 19 vLLM releases, 0.8.5 to 0.33.0.

@@ -1,0 +1,219 @@
+"""Where Python runtimes come from on which host, with which interpreter, and what is said where they cannot be had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rackserve.catalog.loader import load_catalog
+from rackserve.catalog.requirement_files import RequirementsFile, read_requirements
+from rackserve.domain.node import Node
+from rackserve.runtimes.environments import FromRequirements, environment_origin
+
+CATALOG = load_catalog()
+BOOKWORM = {"distribution": "debian", "codename": "bookworm", "version": "12", "glibc": "2.36", "python": "3.11"}
+TRIXIE = {"distribution": "debian", "codename": "trixie", "version": "13", "glibc": "2.41", "python": "3.13"}
+FORKY = {"distribution": "debian", "codename": "forky", "version": "", "glibc": "2.43", "python": "3.14"}
+JAMMY = {"distribution": "ubuntu", "codename": "jammy", "version": "22.04", "glibc": "2.35", "python": "3.10"}
+NOBLE = {"distribution": "ubuntu", "codename": "noble", "version": "24.04", "glibc": "2.39", "python": "3.12"}
+EL9 = {"distribution": "rocky", "codename": "", "version": "9.6", "glibc": "2.34", "python": "3.9"}
+EL10 = {"distribution": "rhel", "codename": "", "version": "10.1", "glibc": "2.39", "python": "3.12"}
+HASH = f"--hash=sha256:{'a' * 64}"
+VLLM = ("vllm", "0.33.0", "cuda")
+SGLANG = ("sglang", "0.5.23", "cuda")
+VOLTA = ("vllm", "0.19.1", "cuda")
+ROCM = ("vllm", "0.33.0", "rocm")
+
+
+def node(**facts: Any) -> Node:
+    plain = {"architecture": "x86_64", "memory_mib": 4096, "systemd": True, "cpu_flags": frozenset(), "pci_gpus": ()}
+    return Node(**(plain | facts))
+
+
+def found(runtime: tuple[str, str, Any], host: dict[str, Any], **more: Any) -> FromRequirements:
+    made = environment_origin(*runtime, CATALOG, node(**host), **more)
+    assert isinstance(made, FromRequirements), made
+    return made
+
+
+def refusal(runtime: tuple[str, str, Any], host: dict[str, Any], **more: Any) -> str:
+    said = environment_origin(*runtime, CATALOG, node(**host), **more)
+    assert isinstance(said, str)
+    return said
+
+
+@pytest.fixture
+def own(tmp_path: Path) -> RequirementsFile:
+    (tmp_path / "rocm.txt").write_text(f"vllm==0.33.0+rocm723 {HASH}\ntorch==2.14.0+rocm7.2 {HASH}\n")
+    return read_requirements(tmp_path / "rocm.txt")
+
+
+# the interpreter
+
+
+@pytest.mark.parametrize(
+    ("runtime", "host", "python", "program"),
+    [
+        (VLLM, BOOKWORM, "3.11", "/usr/bin/python3"),
+        (VLLM, TRIXIE, "3.13", "/usr/bin/python3"),
+        (VLLM, FORKY, "3.14", "/usr/bin/python3"),
+        (VLLM, NOBLE, "3.12", "/usr/bin/python3"),
+        (VLLM, JAMMY, "3.12", None),
+        (VLLM, EL9, "3.12", "/usr/bin/python3.12"),
+        (VLLM, EL10, "3.12", "/usr/bin/python3"),
+        (VOLTA, TRIXIE, "3.13", "/usr/bin/python3"),
+        (VOLTA, FORKY, "3.12", None),
+        (SGLANG, BOOKWORM, "3.11", "/usr/bin/python3"),
+        (SGLANG, TRIXIE, "3.12", None),
+        (SGLANG, EL9, "3.12", "/usr/bin/python3.12"),
+    ],
+)
+def test_the_hosts_own_python_then_the_distributions_other_one_then_one_of_uvs(runtime, host, python, program):
+    origin = found(runtime, host)
+    assert (origin.python, origin.program) == (python, program)
+    assert origin.release.endswith(f"-py{python}")
+
+
+@pytest.mark.parametrize(("host", "python"), [(BOOKWORM, "3.11"), (TRIXIE, "3.13"), (EL10, "3.12")])
+def test_a_host_without_python_gets_its_distributions(host, python):
+    assert found(VLLM, host | {"python": ""}).python == python
+
+
+def test_what_the_host_has_counts_more_than_what_its_distribution_should_have():
+    assert found(VLLM, FORKY | {"python": "3.13"}).python == "3.13"
+    assert found(VLLM, FORKY | {"python": "3.15"}).program is None
+
+
+def test_a_distribution_that_nobody_knows_is_served_with_what_it_has():
+    origin = found(VLLM, {"distribution": "ol", "codename": "", "version": "9.4", "glibc": "2.34", "python": "3.12"})
+    assert (origin.python, origin.program) == ("3.12", "/usr/bin/python3")
+
+
+# the packages
+
+
+def test_triton_finds_a_compiler_and_the_headers_of_the_interpreter():
+    assert {"gcc", "python3-dev", "python3-venv"} <= set(found(VLLM, BOOKWORM).packages)
+    assert {"gcc", "python3.12", "python3.12-devel"} <= set(found(VLLM, EL9).packages)
+    assert {"gcc", "python3-devel"} <= set(found(VLLM, EL10).packages)
+
+
+def test_a_python_of_uvs_own_brings_its_headers():
+    packages = set(found(SGLANG, TRIXIE).packages)
+    assert "python3-dev" not in packages
+    assert {"gcc", "python3-venv"} <= packages
+
+
+# the plan
+
+
+@pytest.mark.parametrize(
+    ("runtime", "family"), [(VLLM, "13.0"), (SGLANG, "13.0"), (VOLTA, "12.8")], ids=["vllm", "sglang", "volta"]
+)
+def test_what_is_pinned_and_checked_is_the_catalogues(runtime, family):
+    origin = found(runtime, BOOKWORM)
+    assert (origin.runtime, origin.version, origin.backend) == runtime
+    assert origin.family == family
+    assert f"\n{runtime[0]}=={runtime[1]} " in origin.text
+    assert origin.installed_gib >= 10
+
+
+def test_both_architectures_have_the_same_requirements():
+    assert found(VLLM, BOOKWORM | {"architecture": "aarch64"}).release == found(VLLM, BOOKWORM).release
+
+
+def test_each_runtime_version_and_interpreter_is_another_release():
+    every = [found(runtime, host).release for runtime in (VLLM, SGLANG, VOLTA) for host in (BOOKWORM, TRIXIE, NOBLE)]
+    # SGLang gets Python 3.12 on two of them.
+    assert len(set(every)) == len(every) - 1
+
+
+def test_a_plan_says_nothing_of_thousands_of_hashes():
+    assert len(repr(found(VLLM, BOOKWORM))) < 2000
+
+
+# what is said
+
+
+def test_what_is_not_pinned_is_told_with_what_would_work():
+    said = refusal(("vllm", "0.31.0", "rocm"), NOBLE)
+    assert "no pinned requirements of vllm 0.31.0 for rocm in the catalogue, which has 0.33.0 for cuda" in said
+    assert 'add [requirements."vllm-0.31.0-rocm"] to a file named by `catalog`' in said
+    assert "a requirements file of your own" in said
+
+
+def test_a_runtime_without_any_pins_is_told_so():
+    assert "tensorrt-llm 1.2.1 for cuda in the catalogue: add" in refusal(("tensorrt-llm", "1.2.1", "cuda"), NOBLE)
+
+
+def test_a_host_that_is_too_old_is_told_what_the_wheels_need():
+    said = refusal(VLLM, {"distribution": "debian", "codename": "bullseye", "version": "11", "glibc": "2.31"})
+    assert "need glibc 2.34, debian bullseye on x86_64 has 2.31" in said
+
+
+@pytest.mark.parametrize("host", [TRIXIE | {"architecture": "riscv64"}, {"distribution": "macos", "codename": ""}])
+def test_a_cpu_without_wheels_is_named(host):
+    said = refusal(VLLM, {"glibc": "0", "version": "26.1", "architecture": "arm64"} | host)
+    assert "on x86_64, aarch64" in said
+    assert host["distribution"] in said
+
+
+def test_an_entry_for_some_cpus_says_which():
+    entry = CATALOG.requirements["vllm-0.33.0-cuda"]
+    only = entry.model_copy(update={"architectures": ("x86_64",)})
+    catalog = CATALOG.model_copy(update={"requirements": {entry.id: only}})
+    said = environment_origin(*VLLM, catalog, node(**BOOKWORM, architecture="aarch64"))
+    assert isinstance(said, str)
+    assert "are for x86_64, not for debian bookworm on aarch64" in said
+
+
+# the operator's own file
+
+
+def test_a_file_of_the_operators_own_is_taken_for_what_it_pins(own):
+    origin = found(ROCM, NOBLE, requirements_file=own)
+    assert (origin.version, origin.text, origin.installed_gib) == ("0.33.0+rocm723", own.text, 0)
+    assert origin.release.startswith("vllm-0.33.0+rocm723-rocm-")
+    assert "gcc" in origin.packages
+
+
+def test_a_file_of_the_operators_own_comes_before_the_catalogues(own):
+    mine = replace(own, text="other", pins=(("vllm", "0.33.0"),))
+    assert found(VLLM, NOBLE, requirements_file=mine).text == "other"
+
+
+@pytest.mark.parametrize(
+    ("host", "program"), [(NOBLE, "/usr/bin/python3"), (BOOKWORM, None), (EL10, "/usr/bin/python3")]
+)
+def test_wheels_for_one_interpreter_get_that_one(own, host, program):
+    # The stack's table: vLLM's ROCm wheels are for Python 3.12 alone.
+    origin = found(ROCM, host, requirements_file=own)
+    assert (origin.python, origin.program) == ("3.12", program)
+
+
+@pytest.mark.parametrize(
+    ("backend", "family"),
+    # CUDA by its major release, since PyTorch may have another minor one; HIP as ROCm's release begins.
+    [("cuda", "13"), ("rocm", "7.2"), ("cpu", "")],
+)
+def test_what_pytorch_has_to_report_is_the_stacks(own, backend, family):
+    mine = replace(own, pins=(("vllm", "0.33.0"),))
+    assert found(("vllm", "0.33.0", backend), NOBLE, requirements_file=mine).family == family
+
+
+@pytest.mark.parametrize(
+    "pins", [(("vllm", "0.32.0"),), (("torch", "2.14.0"),), (("vllm", "0.33.0"), ("vllm", "0.32.0"))]
+)
+def test_a_file_that_pins_something_else_than_planned_is_refused_by_name(own, pins):
+    said = refusal(ROCM, NOBLE, requirements_file=replace(own, pins=pins))
+    assert said.startswith(f"{own.path} does not pin vllm to 0.33.0")
+
+
+def test_a_version_that_the_stack_does_not_know_runs_with_the_hosts_own_python(own):
+    mine = replace(own, pins=(("vllm", "9.0"),))
+    assert found(("vllm", "9.0", "cuda"), JAMMY, requirements_file=mine).program == "/usr/bin/python3"
+    bare = {"distribution": "alpine", "codename": "", "version": "3.22", "glibc": "0"}
+    assert "which Python it runs with" in refusal(("vllm", "9.0", "cuda"), bare, requirements_file=mine)

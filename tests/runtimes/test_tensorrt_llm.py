@@ -1,0 +1,110 @@
+"""What trtllm-serve is told, in its command line, its configuration file and its environment."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from rackserve.planning.plans import GpuServicePlan
+from rackserve.runtimes.launch import Launch
+from tests.rendering.fleet import SERVICE, plan_of
+
+# Options of 1.2.1 (commands/serve.py): 1.4 has renamed none of them, and added some.
+OPTIONS = {
+    *("--host", "--port", "--max_seq_len", "--max_batch_size", "--max_num_tokens", "--tp_size", "--pp_size"),
+    *("--fail_fast_on_attention_window_too_large", "--extra_llm_api_options", "--config"),
+}
+VERSIONS = ("1.2.1", "1.4.0rc1")
+
+
+def service_of(**service: object) -> GpuServicePlan:
+    plan = plan_of("l40s", "tensorrt-llm", **service)
+    assert plan is not None
+    (planned,) = plan.gpu_services
+    return planned
+
+
+def launch(**service: object) -> Launch:
+    return service_of(**service).launch
+
+
+def config(**service: object) -> dict[str, object]:
+    ((path, text),) = launch(**service).files
+    assert path == "/etc/rackserve/services/chat.trtllm.yaml"
+    return json.loads(text)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_only_options_that_the_version_has_are_said(version):
+    argv = launch(runtime_version=version).argv
+    assert {word for word in argv if word.startswith("-")} <= OPTIONS
+    assert ("--config" in argv) == (version == "1.4.0rc1")
+
+
+def test_the_model_lies_in_a_folder_with_the_name_that_it_is_served_under():
+    planned = service_of()
+    container = planned.launch.container
+    assert planned.launch.argv[:2] == ("trtllm-serve", "/models/chat")
+    assert dict(container.volumes)[planned.model_path] == "/models/chat"
+    assert re.fullmatch(r"nvcr\.io/nvidia/tensorrt-llm/release@sha256:[0-9a-f]{64}", container.image)
+    assert container.entrypoint
+
+
+def test_the_configuration_file_is_where_the_command_line_says():
+    told = launch()
+    ((path, _),) = told.files
+    assert dict(told.container.volumes)[path] == told.argv[told.argv.index("--extra_llm_api_options") + 1]
+
+
+def test_the_share_of_memory_is_said_once():
+    told = launch()
+    assert not [word for word in told.argv if "fraction" in word]
+    assert 0 < config()["kv_cache_config"]["free_gpu_memory_fraction"] < 1
+
+
+@pytest.mark.parametrize(("service", "group"), [({}, {}), ({"kv_cache_dtype": "fp8"}, {"dtype": "fp8"})])
+def test_the_cache_is_as_planned(service, group):
+    told = config(**service)["kv_cache_config"]
+    assert {key: value for key, value in told.items() if key != "free_gpu_memory_fraction"} == {
+        "enable_block_reuse": True,
+        **group,
+    }
+
+
+def test_a_cache_that_nothing_is_found_in_again_is_switched_off():
+    assert config(shared_prompts=False)["kv_cache_config"]["enable_block_reuse"] is False
+
+
+def test_its_metrics_are_on_and_asked_for_where_they_are():
+    told = launch()
+    assert config()["return_perf_metrics"] is True
+    assert told.probe.metrics == "/prometheus/metrics"
+    assert told.probe.in_flight == ("trtllm_num_requests_running", "trtllm_num_requests_waiting")
+
+
+def test_grammars_are_held_to_by_what_was_asked_for():
+    assert "guided_decoding_backend" not in config()
+    assert config(structured_output="llguidance")["guided_decoding_backend"] == "llguidance"
+    assert any("xgrammar" in line for line in launch(structured_output="outlines").warnings)
+
+
+def test_what_each_request_has_to_say_for_itself_is_told():
+    told = " ".join(launch().warnings)
+    assert {key for key in SERVICE if key in told} >= {"max_output_tokens", "temperature", "top_p"}
+    # Every service has one, and nobody asked for it.
+    assert "repetition_penalty" not in told
+    assert "repetition_penalty" in " ".join(launch(repetition_penalty=1.2).warnings)
+
+
+def test_it_fetches_nothing_and_tells_nobody():
+    environment = dict(launch(runtime_version="1.4.0rc1").environment)
+    assert environment["HF_HUB_OFFLINE"] == "1"
+    assert environment["TRTLLM_NO_USAGE_STATS"] == "1"
+
+
+def test_it_has_no_key_and_serves_its_own_host_alone():
+    told = launch()
+    assert told.key == "none"
+    assert told.argv[told.argv.index("--host") + 1] == "127.0.0.1"
