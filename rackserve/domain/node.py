@@ -9,7 +9,8 @@ class Node(Frozen):
     """What a host cannot stop being while rackserve works on it.
 
     `memory_mib` is MemTotal; `pci_gpus` are vendor:device ids of display controllers and processing accelerators;
-    `glibc` is `0` where the C library is another one; `chip` is Apple's name for the machine's.
+    `glibc` is `0` where the C library is another one; `chip` is Apple's name for the machine's; `python` is the version
+    of Linux's /usr/bin/python3 ("3.11"), empty where there is none yet.
     """
 
     distribution: str
@@ -22,6 +23,7 @@ class Node(Frozen):
     cpu_flags: frozenset[str]
     pci_gpus: tuple[str, ...]
     chip: str = ""
+    python: str = ""
 
     @property
     def system(self) -> str:

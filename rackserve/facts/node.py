@@ -20,6 +20,12 @@ def _glibc(said: str) -> str:
     return match[1] if match else "0"
 
 
+def _python(said: str) -> str:
+    """Major and minor version out of `python3 --version`, nothing where that says something else."""
+    match = re.fullmatch(r"Python (3\.\d{1,2})\.\S+", said.strip())
+    return match[1] if match else ""
+
+
 def parse_node(lines: Iterable[str]) -> Node:
     """Parse `key=value` lines; raises ValueError naming the key that is missing or not understood."""
     values: dict[str, str] = {}
@@ -47,6 +53,7 @@ def parse_node(lines: Iterable[str]) -> Node:
         cpu_flags=frozenset(values.get("flags", "").split()),
         pci_gpus=tuple(sorted(gpus)),
         chip=values.get("chip", ""),
+        python=_python(values.get("python", "")),
     )
 
 
@@ -64,6 +71,7 @@ class NodeFact(FactBase[Node | None]):
             'echo "arch=$(uname -m)"; echo "glibc=$(getconf GNU_LIBC_VERSION 2>/dev/null)"; '
             "echo \"mem_kib=$(awk '/^MemTotal:/ {print $2}' /proc/meminfo)\"; "
             'echo "init=$(cat /proc/1/comm 2>/dev/null)"; '
+            'echo "python=$(/usr/bin/python3 -I --version 2>/dev/null)"; '
             "echo \"flags=$(grep -m1 -E '^(flags|Features)' /proc/cpuinfo | cut -d: -f2-)\"; "
             'for d in /sys/bus/pci/devices/*; do [ -r "$d/class" ] && '
             'echo "pci=$(cat "$d/vendor") $(cat "$d/device") $(cat "$d/class")"; done; true'

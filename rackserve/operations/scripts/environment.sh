@@ -1,0 +1,148 @@
+# environment.sh RELEASE WORK UV PROGRAM PYTHON DISTRIBUTION VERSION BACKEND FAMILY GIB MIRROR: the virtual environment
+# RELEASE with exactly what WORK/environments/ pins in the requirements file of its name, checked, or nothing.
+# PROGRAM is the interpreter, and empty for one of uv's own, fetched from MIRROR where that is not empty. PYTHON is the
+# version that it has to be, VERSION that of the package DISTRIBUTION. PyTorch has to compute with BACKEND of release
+# FAMILY. GIB is what it all takes on disk, 0 where nobody knows.
+
+# uv does not read pip's configuration, where a host says which index it may use. Passed on as variables: an index may
+# have a password in its URL, and everybody sees arguments.
+pip_settings='
+import ast, shlex, subprocess, sys
+
+said = subprocess.run([sys.executable, "-m", "pip", "config", "list"], stdout=subprocess.PIPE, check=True)
+found = {}
+for line in said.stdout.decode().splitlines():
+    key, equals, value = line.partition("=")
+    section, point, name = key.rpartition(".")
+    found[section, name] = value
+
+def pass_on(name, separator, *variables):
+    for section in (":env:", "install", "global"):
+        if (section, name) in found:
+            value = separator.join(ast.literal_eval(found[section, name]).split())
+            for variable in variables:
+                print("export %s=%s" % (variable, shlex.quote(value)))
+            return
+
+pass_on("index-url", " ", "UV_DEFAULT_INDEX")
+pass_on("extra-index-url", " ", "UV_INDEX")
+pass_on("find-links", ",", "UV_FIND_LINKS")
+pass_on("trusted-host", " ", "UV_INSECURE_HOST")
+pass_on("cert", " ", "SSL_CERT_FILE")
+pass_on("proxy", " ", "HTTPS_PROXY", "HTTP_PROXY")
+'
+
+# A wheel for another backend installs without a word, and fails or computes on the CPU when it serves.
+what_it_is='
+import importlib.metadata, sys
+
+python, distribution, version, backend, family = sys.argv[1:]
+found = "%d.%d" % sys.version_info[:2]
+if found != python:
+    sys.exit("its Python is %s, planned is %s" % (found, python))
+found = importlib.metadata.version(distribution)
+if found != version:
+    sys.exit("it has %s %s, planned is %s" % (distribution, found, version))
+import torch
+
+cuda, hip = torch.version.cuda, getattr(torch.version, "hip", None)
+found, release = ("cuda", cuda) if cuda else ("rocm", hip) if hip else ("cpu", "")
+if found != backend or not (release + ".").startswith(family + "." if family else ""):
+    computes = ("torch %s computes with %s %s" % (torch.__version__, found, release)).strip()
+    sys.exit("%s, planned is %s" % (computes, (backend + " " + family).strip()))
+'
+
+fail() {
+  echo "$1" >&2
+  rm -rf "$staging"
+  exit 1
+}
+
+said_so_far() {
+  # Nothing is said of a folder that changes under its feet.
+  fetched=$(du -sm "$UV_CACHE_DIR" 2>/dev/null | cut -f1)
+  echo "${fetched:-some} MiB of packages fetched for $name"
+}
+
+# FOLDER MIB: refuse where its file system has less room.
+enough() {
+  free=$(df -Pm "$1" | awk 'NR==2 {print $4}')
+  [ "$free" -ge "$2" ] || fail "not installed: $(df -Pm "$1" | awk 'NR==2 {print $6}') has $free MiB free, $2 MiB are needed for $name"
+}
+
+# What an interrupted run has fetched, which no release links yet, need not be fetched again.
+check_room() {
+  need=$(( gib * 1024 ))
+  left=$(find "$UV_CACHE_DIR" -type f -links 1 -printf '%s\n' | awk '{sum += $1} END {printf "%d", sum / 1048576}')
+  if [ "$(stat -c %d "$UV_CACHE_DIR")" = "$(stat -c %d "$releases")" ]; then
+    # Files are linked, not copied.
+    enough "$releases" "$(( need - left ))"
+  else
+    enough "$UV_CACHE_DIR" "$(( need - left ))"
+    enough "$releases" "$need"
+  fi
+}
+
+configure() {
+  settings=$("$uv/bin/python" -c "$pip_settings" 2>"$log") || fail "pip on this host does not tell its configuration: $(tail -n 3 "$log")"
+  eval "$settings"
+  # Python is not put on root's PATH, and nothing else on this host decides what uv does.
+  export UV_NO_CONFIG=1 UV_NO_PROGRESS=1 UV_SYSTEM_CERTS=1 UV_PYTHON_INSTALL_BIN=0
+  # Hash for hash the same packages, whichever of the indexes has them.
+  export UV_INDEX_STRATEGY=unsafe-best-match UV_LINK_MODE=hardlink
+  UV_PYTHON_INSTALL_DIR=$(dirname "$releases")/python
+  export UV_PYTHON_INSTALL_DIR
+  [ -z "$mirror" ] || export UV_PYTHON_INSTALL_MIRROR="$mirror"
+}
+
+make_environment() {
+  if [ -n "$program" ]; then
+    "$uv/bin/uv" venv --quiet --relocatable --no-python-downloads --python "$program" "$staging" >"$log" 2>&1
+  else
+    "$uv/bin/uv" venv --quiet --relocatable --managed-python --python "$python" "$staging" >"$log" 2>&1
+  fi
+}
+
+# Bytecode is compiled now: services may not write there, and each of their processes would compile anew.
+install() {
+  "$uv/bin/uv" pip install --quiet --python "$staging/bin/python" --require-hashes --no-build --compile-bytecode \
+    --requirement "$requirements" >"$log" 2>&1
+}
+
+check() {
+  "$staging/bin/python" -I -c "$what_it_is" "$python" "$distribution" "$version" "$backend" "$family" >"$log" 2>&1
+}
+
+finish() {
+  chmod -R a+rX,go-w "$staging" && sync -f "$staging"
+}
+
+main() {
+  release=$1 work=$2 uv=$3 program=$4 python=$5 distribution=$6 version=$7 backend=$8 family=$9
+  shift 9
+  gib=$1 mirror=$2
+  umask 022
+  name=$(basename "$release")
+  releases=$(dirname "$release")
+  staging=$releases/.staging-$name
+  requirements=$work/environments/$name.txt
+  log=$work/environments/$name.log
+  export UV_CACHE_DIR="$work/uv"
+  # One at a time: a run that lost its connection may still be at it, and each counts on the room that it found.
+  exec 9>"$work/uv.lock"
+  flock -w 7200 9 || { echo "not installed: $name: another run has been installing for two hours" >&2; exit 1; }
+  [ ! -x "$release/bin/python" ] || exit 0
+  rm -rf "$staging"
+  mkdir -p "$releases" "$UV_CACHE_DIR"
+  check_room
+  configure
+  with_heartbeat said_so_far make_environment || fail "no environment with Python $python for $name: $(tail -n 5 "$log")"
+  with_heartbeat said_so_far install || fail "not installed: $name: $(tail -n 12 "$log")"
+  with_heartbeat said_so_far check || fail "not used: $name: $(tail -n 3 "$log")"
+  with_heartbeat said_so_far finish || fail "not written to disk: $name"
+  rm -rf "$release" "$log"
+  mv "$requirements" "$staging/requirements.txt"
+  mv -T "$staging" "$release"
+}
+
+main "$@" </dev/null

@@ -1,0 +1,16 @@
+# uv-cache.sh UV WORK: drop what uv has fetched that no release on this host has any more; the next version of a runtime
+# still finds what it has in common with those that stay. Where releases are on another file system nothing is linked,
+# and nothing stays.
+
+main() {
+  uv=$1 cache=$2/uv
+  exec 9>"$2/uv.lock"
+  flock -w 7200 9 || exit 1
+  for archive in "$cache"/archive-v*/*/; do
+    [ -d "$archive" ] || continue
+    [ -n "$(find "$archive" -type f -links +1 -print -quit)" ] || rm -rf "$archive"
+  done
+  "$uv/bin/uv" cache prune --quiet --cache-dir "$cache"
+}
+
+main "$@" </dev/null
