@@ -148,6 +148,18 @@ def find_repositories(target: Target, recipes: Recipes, problems: list[Problem])
             yield _planned(fitting[0], target.architecture, target.host)
 
 
+def named_repositories(
+    names: tuple[str, ...], system: str, architecture: str, host: Host, catalog: Catalog
+) -> tuple[PlannedRepository, ...]:
+    """The repositories of these names for a system and a CPU, as far as the catalogue has them."""
+    return tuple(
+        _planned(entry, architecture, host)
+        for name in names
+        for entry in catalog.drivers.repositories.values()
+        if entry.name == name and system in entry.systems and architecture in entry.architectures
+    )
+
+
 def _series(entry: Repository, stack: Stack) -> bool:
     return entry.series in {None, stack.driver_branch, stack.rocm}
 

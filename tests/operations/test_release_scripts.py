@@ -40,7 +40,7 @@ def release(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("inside", ["bin/llama-server", "llama-b1/llama-server", "build/bin/llama-server"])
 def test_a_good_archive_becomes_a_release_wherever_its_program_lies(tmp_path, release, inside):
     path = archive(tmp_path / "a.tar.gz", (inside, GOOD, 0o755), ("LICENSE", "MIT", 0o600))
-    done = run("release.sh", release, path)
+    done = run("release.sh", release, path, "cpu")
     assert (done.returncode, done.stderr) == (0, "")
     assert os.access(release / "bin" / "llama-server", os.X_OK)
     assert (release / "bin" / "llama-server").read_text() == GOOD
@@ -53,13 +53,13 @@ def test_a_program_of_a_package_is_linked_to(tmp_path, release):
     program.parent.mkdir()
     program.write_text(GOOD)
     program.chmod(0o755)
-    assert run("release.sh", release, program).returncode == 0
+    assert run("release.sh", release, program, "cpu").returncode == 0
     assert (release / "bin" / "llama-server").readlink() == program
 
 
 def test_owner_and_special_bits_of_an_archive_are_not_taken_over(tmp_path, release):
     path = archive(tmp_path / "a.tar.gz", ("bin/llama-server", GOOD, 0o6777), ("bin/tool", "x", 0o4755))
-    assert run("release.sh", release, path).returncode == 0
+    assert run("release.sh", release, path, "cpu").returncode == 0
     for file in (release / "bin").iterdir():
         assert file.stat().st_mode & 0o7777 == 0o755
         assert file.stat().st_uid == os.geteuid()
@@ -76,7 +76,7 @@ def test_owner_and_special_bits_of_an_archive_are_not_taken_over(tmp_path, relea
 )
 def test_no_member_leaves_the_release(tmp_path, release, members, links):
     path = archive(tmp_path / "a.tar.gz", ("bin/llama-server", GOOD, 0o755), *members, links=links)
-    run("release.sh", release, path)
+    run("release.sh", release, path, "cpu")
     assert not list(tmp_path.glob("evil")) + list(release.parent.glob("evil"))
 
 
@@ -87,7 +87,7 @@ def test_a_link_out_of_the_release_changes_nothing_outside(tmp_path, release, ta
     outside.chmod(0o600)
     link = f"{'../' * 2}outside" if target != "/" else str(outside)
     path = archive(tmp_path / "a.tar.gz", ("bin/llama-server", GOOD, 0o755), links=(("lib", link),))
-    run("release.sh", release, path)
+    run("release.sh", release, path, "cpu")
     assert outside.stat().st_mode & 0o7777 == 0o600
 
 
@@ -101,7 +101,7 @@ def test_a_link_out_of_the_release_changes_nothing_outside(tmp_path, release, ta
     ],
 )
 def test_a_bad_archive_is_refused_with_the_reason_and_leaves_nothing(tmp_path, release, members, reason):
-    done = run("release.sh", release, archive(tmp_path / "a.tar.gz", *members))
+    done = run("release.sh", release, archive(tmp_path / "a.tar.gz", *members), "cpu")
     assert done.returncode == 1
     assert reason in done.stderr
     assert list(release.parent.iterdir()) == []
@@ -109,16 +109,18 @@ def test_a_bad_archive_is_refused_with_the_reason_and_leaves_nothing(tmp_path, r
 
 def test_what_is_no_archive_is_refused(tmp_path, release):
     (tmp_path / "a.tar.gz").write_text("<html>not found</html>")
-    done = run("release.sh", release, tmp_path / "a.tar.gz")
+    done = run("release.sh", release, tmp_path / "a.tar.gz", "cpu")
     assert done.returncode == 1
     assert "not unpacked" in done.stderr
     assert list(release.parent.iterdir()) == []
 
 
 def test_a_bad_archive_leaves_the_release_that_was_there(tmp_path, release):
-    assert run("release.sh", release, archive(tmp_path / "a.tar.gz", ("llama-server", GOOD, 0o755))).returncode == 0
+    assert (
+        run("release.sh", release, archive(tmp_path / "a.tar.gz", ("llama-server", GOOD, 0o755)), "cpu").returncode == 0
+    )
     bad = archive(tmp_path / "b.tar.gz", ("llama-server", "#!/bin/sh\nexit 1\n", 0o755))
-    assert run("release.sh", release, bad).returncode == 1
+    assert run("release.sh", release, bad, "cpu").returncode == 1
     assert (release / "bin" / "llama-server").read_text() == GOOD
 
 
@@ -126,7 +128,10 @@ def test_what_a_killed_run_left_is_not_mixed_in(tmp_path, release):
     left = release.parent / f".staging-{release.name}"
     (left / "bin").mkdir(parents=True)
     (left / "bin" / "old").touch()
-    assert run("release.sh", release, archive(tmp_path / "a.tar.gz", ("bin/llama-server", GOOD, 0o755))).returncode == 0
+    assert (
+        run("release.sh", release, archive(tmp_path / "a.tar.gz", ("bin/llama-server", GOOD, 0o755)), "cpu").returncode
+        == 0
+    )
     assert [entry.name for entry in (release / "bin").iterdir()] == ["llama-server"]
 
 
