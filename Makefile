@@ -11,7 +11,7 @@ LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca
 TEST_PACKAGES := shellcheck podman runc slirp4netns gcc libc6-dev gpg gpg-agent curl kmod
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils fdisk
 
-.PHONY: demo test test-quick test-vagrant accuracy docs lint setup packages requirements clean
+.PHONY: demo test test-quick test-vagrant accuracy build/contract docs lint setup packages requirements runtime-requirements clean
 
 demo: setup
 	@$(BIN)/rackserve lab demo $(if $(KEEP),--keep)
@@ -33,6 +33,10 @@ accuracy: setup build/model-configs
 
 build/model-configs: requirements/accuracy.txt
 	@PYTHON=$(BIN)/python tools/model_configs.sh
+
+# Real vLLM and SGLang for tests/contract; nothing is done where they are there already.
+build/contract:
+	@tools/contract_environments.sh
 
 # Write docs/drivers.md anew from the catalogue.
 docs: setup
@@ -61,6 +65,12 @@ requirements:
 	cd requirements && ../$(VENV)-compile/bin/pip-compile --quiet --upgrade --generate-hashes --allow-unsafe --strip-extras \
 	    --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --no-header \
 	    --output-file ../rackserve/catalog/build-backend.txt build-backend.in
+	$(VENV)-compile/bin/python tools/contract_requirements.py
+
+# Compile rackserve/catalog/requirements anew, and check that each file resolves wherever it is promised to. IDS="..." for
+# some of them only.
+runtime-requirements: setup
+	$(BIN)/python tools/runtime_requirements.py $(IDS)
 
 clean:
 	rm -rf $(VENV) $(VENV)-compile .mypy_cache .ruff_cache .pytest_cache .hypothesis

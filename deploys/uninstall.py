@@ -4,6 +4,8 @@ pyinfra inventories/lab.py deploys/uninstall.py --dry
 pyinfra inventories/lab.py deploys/uninstall.py
 """
 
+from roles.mac_uninstall import mac_uninstall
 from roles.uninstall import uninstall
 
+mac_uninstall()
 uninstall()

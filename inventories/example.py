@@ -27,6 +27,8 @@ _trixie: dict[str, _Any] = {"os": "debian-13", "kernel": "6.12", "secure_boot": 
 _rocky: dict[str, _Any] = {"os": "rocky-9", "kernel": "5.14.0", "secure_boot": False}
 _rhel10: dict[str, _Any] = {"os": "rhel-10", "secure_boot": False}
 _macos: dict[str, _Any] = {"os": "macos-15"}
+# LM Studio is not free software: https://lmstudio.ai/app-terms has to be agreed to.
+_studio: dict[str, _Any] = {**_noble, "lmstudio_accept_license": True}
 
 
 def _one(tag: str, model: str, base: dict[str, _Any], count: int = 1, **service: _Any) -> dict[str, _Any]:
@@ -190,7 +192,7 @@ workstations = [
     ("ws04.example.org", _one("rtx-4090", "qwen3-14b", _noble, name="assistant")),
     ("ws05.example.org", _one("rtx-5090", "qwen3-30b-a3b", _noble, name="code", concurrency=4)),
     ("ws06.example.org", _one("rtx-4070", "qwen3-8b", _noble, runtime="ollama", concurrency=1)),
-    ("ws07.example.org", _one("rtx-4060-ti-16gb", "qwen3-8b", _noble, runtime="lmstudio", concurrency=2)),
+    ("ws07.example.org", _one("rtx-4060-ti-16gb", "qwen3-8b", _studio, runtime="lmstudio", concurrency=2)),
     # Weights that a small card cannot hold stay in RAM in part: llama.cpp's offload, slow but working.
     (
         "ws08.example.org",
@@ -205,7 +207,7 @@ workstations = [
 unified = [
     (
         "mac01.example.org",
-        _one("apple-m4-max", "qwen3-30b-a3b", {**_macos, "memory_mib": 65536}, runtime="lmstudio", concurrency=2),
+        _one("apple-m4-max", "qwen3-30b-a3b", {**_macos, "memory_mib": 65536}, concurrency=2),
     ),
     (
         "mac02.example.org",

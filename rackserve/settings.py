@@ -8,7 +8,7 @@ and are left alone.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from pydantic import ValidationError
@@ -40,6 +40,26 @@ def load_hosts(inventory: Iterable[tuple[str, Mapping[str, Any]]]) -> tuple[Host
     if problems:
         raise InputError(problems)
     return tuple(hosts)
+
+
+def tied(
+    inventory: Iterable[tuple[str, Mapping[str, Any]]], names: Iterable[str]
+) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """The named hosts and those that instances over several hosts tie to them, in the inventory's order."""
+    entries = tuple(inventory)
+    ties = [{name, *_nodes(data)} for name, data in entries]
+    wanted = set(names)
+    while more := {name for tie in ties if tie & wanted for name in tie} - wanted:
+        wanted |= more
+    return (entry for entry in entries if entry[0] in wanted)
+
+
+def _nodes(data: Mapping[str, Any]) -> Iterator[str]:
+    """What services name as their nodes, whatever else stands there: nothing of it was validated yet."""
+    services = data.get("services")
+    for service in services if isinstance(services, list | tuple) else ():
+        nodes = service.get("nodes") if isinstance(service, Mapping) else ()
+        yield from (node for node in nodes if isinstance(node, str)) if isinstance(nodes, list | tuple) else ()
 
 
 def _load(name: str, data: Mapping[str, Any]) -> Host:

@@ -8,7 +8,7 @@ from pyinfra.api import Host as PyinfraHost
 from pyinfra.api.state import BaseStateCallback, State
 
 from rackserve.planning.plans import HostPlan
-from rackserve.rendering import key_path
+from rackserve.rendering.units import key_path
 from roles.planned import host_plan
 
 
@@ -24,10 +24,13 @@ class _Endpoints(BaseStateCallback):
         results = state.results[host]
         if plan is None or host in state.failed_hosts or results.error_ops or not results.ops:
             return
-        for service in plan.services:
-            url = service.probe_url
+        for service in plan.all_services:
+            if not service.answers:
+                continue
+            url, key = service.probe_url, key_path(service)
             click.echo(f"{host.name}: {service.name} serves {service.model.name} at {url}/v1", err=True)
-            click.echo(f"    key: {key_path(service)} on {host.name}", err=True)
+            told = f"{key} on {host.name}" if key else f"none, {service.runtime_name} knows no keys"
+            click.echo(f"    key: {told}", err=True)
 
 
 _reporters: dict[int, _Endpoints] = {}

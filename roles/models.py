@@ -6,18 +6,33 @@ from pyinfra import host
 from pyinfra.api import deploy
 
 from rackserve.operations.fetch import verified_file
+from rackserve.operations.snapshot import snapshot
+from rackserve.planning.macos import is_mac
+from rackserve.planning.model_source import GgufSource, SnapshotSource
 from roles.planned import host_plan
 
 
 @deploy("Models")
 def models() -> None:
-    """Fetch what the planned services serve; a file that several services share is fetched once."""
-    wanted = {service.model_path: service for service in host_plan().services}
-    for service in host.loop(list(wanted.values())):
+    """Fetch what the planned services serve; what several services share is fetched once."""
+    plan = host_plan()
+    if is_mac(plan):
+        return
+    wanted = list(dict.fromkeys(service.source for service in plan.all_services))
+    for source in host.loop([source for source in wanted if isinstance(source, GgufSource)]):
         verified_file(
             name="Model in place",
-            url=service.model_url,
-            sha256=service.gguf.sha256,
-            size_bytes=service.gguf.size_bytes,
-            destination=service.model_path,
+            url=source.url,
+            sha256=source.sha256,
+            size_bytes=source.size_bytes,
+            destination=source.path,
+        )
+    for source in host.loop([source for source in wanted if isinstance(source, SnapshotSource)]):
+        snapshot(
+            name="Model's files in place",
+            hub=source.hub,
+            repo=source.repo,
+            revision=source.revision,
+            path=source.path,
+            token_file=plan.host.hf_token_file,
         )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+
 from pyinfra import host, inventory, state
 from pyinfra.api import Host as PyinfraHost
 from pyinfra.api.exceptions import PyinfraError
@@ -12,8 +14,12 @@ from rackserve.domain.node import Node
 from rackserve.facts.node import NodeFact
 from rackserve.fleet import plan_fleet
 from rackserve.planning.driver_plan import DriverPlan
+from rackserve.planning.installable import not_installable
+from rackserve.planning.multi_node import taken_apart
 from rackserve.planning.node_driver import driver_for
 from rackserve.planning.plans import HostPlan
+from rackserve.planning.preflight import environment_of
+from rackserve.runtimes.environments import FromRequirements
 
 # By inventory: a deploy script runs once per host, and planning 200 hosts 200 times would be felt.
 _plans: dict[int, dict[str, HostPlan]] = {}
@@ -28,8 +34,8 @@ def host_plan(*, services: bool = True) -> HostPlan:
     """
     key = id(state.inventory)
     if key not in _plans:
-        _plans[key] = _plan_all(_selected())
-    if services and (problems := [entry for plan in _plans[key].values() for entry in plan.not_installable]):
+        _plans[key] = _plan_all([candidate.name for candidate in _selected()])
+    if services and (problems := list(_not_to_be_served(_plans[key]))):
         raise _stop(problems)
     return _plans[key][host.name]
 
@@ -47,6 +53,13 @@ def node() -> Node | None:
     return _nodes[key]
 
 
+def python_environment(runtime: str) -> FromRequirements | None:
+    """What the current host gets of a Python runtime; None where no service has it, or the host is refused."""
+    seen = node()
+    found = environment_of(host_plan(), host_catalog(), seen, runtime) if seen is not None else None
+    return found if isinstance(found, FromRequirements) else None
+
+
 def driver_plan() -> DriverPlan | tuple[Problem, ...]:
     """The driver plan of the current host, for the system that it really runs, or why there is none."""
     planned, seen = host_plan(services=False), node()
@@ -60,9 +73,16 @@ def _selected() -> list[PyinfraHost]:
     return [candidate for candidate in inventory if state.is_host_in_limit(candidate)]
 
 
-def _plan_all(hosts: list[PyinfraHost]) -> dict[str, HostPlan]:
+def _not_to_be_served(plans: Mapping[str, HostPlan]) -> Iterator[Problem]:
+    """What cannot be installed, and instances that the run would take apart."""
+    for plan in plans.values():
+        yield from not_installable(plan, load_catalog(plan.host.catalog))
+    yield from taken_apart(plans)
+
+
+def _plan_all(selected: list[str]) -> dict[str, HostPlan]:
     try:
-        plans = plan_fleet((candidate.name, candidate.data.dict()) for candidate in hosts)
+        plans = plan_fleet(((candidate.name, candidate.data.dict()) for candidate in inventory), selected)
     except InputError as error:
         raise _stop(error.problems) from error
     if problems := [problem for plan in plans for problem in plan.errors]:

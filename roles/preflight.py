@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pyinfra.api import deploy
 
-from rackserve.operations.require import require
+from rackserve.operations.require import require, undisturbed
+from rackserve.planning.macos import is_mac
 from rackserve.planning.preflight import host_problems
 from roles.planned import host_catalog, host_plan, node
 
@@ -17,3 +18,5 @@ def preflight() -> None:
         name="Host is what its tag says",
         problems=host_problems(plan, host_catalog(), node()),
     )
+    if plan.gpu_services and not is_mac(plan):
+        undisturbed(name="Ports and GPUs not held by Ollama's own unit", plan=plan)

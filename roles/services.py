@@ -6,11 +6,14 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import server
 
-from rackserve.operations.files import text_files
+from rackserve.operations.files import links, text_files
 from rackserve.operations.secret import api_key
-from rackserve.operations.service import only, serving
-from rackserve.rendering import host_files, key_path, unit_digest
-from rackserve.runtimes import llamacpp
+from rackserve.operations.service import cleared, only, serving
+from rackserve.planning.macos import is_mac
+from rackserve.planning.plans import AnyServicePlan, GpuServicePlan, HostPlan
+from rackserve.rendering import host_files
+from rackserve.rendering.units import CREDENTIALS, key_path, unit_digest
+from rackserve.runtimes.member import Member
 from roles.planned import host_plan
 
 # Seconds that systemd's own limits come after the unit's start timeout, so that the unit's message is what is shown.
@@ -21,8 +24,10 @@ _START_GRACE_S = 120
 def services() -> None:
     """Exactly the planned services, each answering completions with the plan that is on disk."""
     plan = host_plan()
-    only(name="Services that are not planned gone", names=[service.name for service in plan.services])
-    for service in host.loop(list(plan.services)):
+    if is_mac(plan):
+        return
+    only(name="Services that are not planned gone", names=[service.name for service in plan.all_services])
+    for service in host.loop(list(plan.all_services)):
         server.user(  # noqa: S604 (its `shell` is the login shell)
             name="Service user present",
             user=service.user,
@@ -31,18 +36,56 @@ def services() -> None:
             shell="/usr/sbin/nologin",
             ensure_home=False,
         )
+    for service in host.loop(keyed(plan)):
         api_key(
             name="API key in place",
-            path=key_path(service),
+            path=f"{CREDENTIALS}/{service.name}/api-key",
             source=service.service.api_key_file,
         )
+    # Instances over several hosts: pyinfra runs a line on all hosts before it runs the next. A head that is to change
+    # finishes its requests before a part of it is touched, and waits for parts that run already.
+    for service, member in host.loop([entry for entry in spread_out(plan) if entry[1].is_head]):
+        cleared(
+            name="Head of an instance at rest or as planned",
+            unit=service.unit,
+            digest=unit_digest(service),
+            program=program(service),
+            key_file=key_path(service),
+            hosts=member.hosts[1:],
+        )
     text_files(name="Units and helpers as planned", files=host_files(plan))
-    for service in host.loop(list(plan.services)):
+    for service in host.loop([service for service in plan.all_services if service.launch.links]):
+        links(name="Links to the model as planned", wanted=service.launch.links)
+    for service, _ in host.loop([entry for entry in spread_out(plan) if not entry[1].is_head]):
+        serving(
+            name="Part of an instance running",
+            unit=service.unit,
+            digest=unit_digest(service),
+            program=program(service),
+            key_file=None,
+            timeout=_START_GRACE_S,
+        )
+    for service in host.loop([service for service in plan.all_services if service.answers]):
         serving(
             name="Service serving its plan",
             unit=service.unit,
             digest=unit_digest(service),
-            program=llamacpp.PROGRAM,
+            program=program(service),
             key_file=key_path(service),
             timeout=service.start_timeout + _START_GRACE_S,
         )
+
+
+def spread_out(plan: HostPlan) -> list[tuple[GpuServicePlan, Member]]:
+    """Services that are parts of instances over several hosts."""
+    return [(service, service.member) for service in plan.gpu_services if service.member is not None]
+
+
+def program(service: AnyServicePlan) -> str | None:
+    """What of the host the service's process has to be an image of: nothing where it is in a container."""
+    return None if service.launch.container is not None else service.launch.program
+
+
+def keyed(plan: HostPlan) -> list[AnyServicePlan]:
+    """Services whose server knows keys."""
+    return [service for service in plan.all_services if key_path(service) is not None]

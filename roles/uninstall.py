@@ -7,9 +7,9 @@ import posixpath
 from pyinfra import host
 from pyinfra.api import deploy
 
+from rackserve.operations.images import images_gone
 from rackserve.operations.service import only
 from rackserve.operations.uninstall import absent, memory_limit_gone, own_packages_gone
-from rackserve.rendering import BASE_UNIT, LIBEXEC
 from rackserve.rendering.drivers import (
     CDI_DROP_IN,
     GPU_DROP_IN,
@@ -22,6 +22,8 @@ from rackserve.rendering.drivers import (
     UNATTENDED,
 )
 from rackserve.rendering.repositories import KEY_FILES, REPOSITORY_FILES
+from rackserve.rendering.text import LIBEXEC
+from rackserve.rendering.units import BASE_UNIT
 
 # Models stay: they are data, and the largest download of all.
 OWN_PATHS = (
@@ -52,6 +54,7 @@ _LOCK_TIMEOUT_S = 600
 def uninstall() -> None:
     """Stop and remove every service, its user and its key, the packages that came with them, then all other files."""
     only(name="Services gone", names=[])
+    images_gone(name="Container images of rackserve's gone")
     own_packages_gone(
         name="Packages of rackserve's gone", lock_timeout=int(host.data.get("apt_lock_timeout", _LOCK_TIMEOUT_S))
     )

@@ -5,65 +5,29 @@ from __future__ import annotations
 import functools
 import tomllib
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field, StringConstraints, ValidationError
+from pydantic import Field, ValidationError
 
 from rackserve.catalog.architectures.reader import read_config
-from rackserve.domain.base import FileName, Frozen, Sha256, Url
+from rackserve.catalog.options import joined, table_problems
+from rackserve.catalog.requirement_files import read_requirements
+from rackserve.domain.archives import RuntimeArchive
+from rackserve.domain.base import Frozen, Url
 from rackserve.domain.engine import Engine
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
+from rackserve.domain.image import PodmanFacts, RuntimeImage
+from rackserve.domain.llamacpp import LlamaCppFacts
 from rackserve.domain.model import LanguageModel
+from rackserve.domain.option import OptionTable
 from rackserve.domain.repository import DRIVER_ENTRY_TYPES, DriverFacts
+from rackserve.domain.requirement import REQUIREMENT_ENTRY_TYPES, Requirements, SystemPython, Uv
 from rackserve.domain.stack import ENTRY_TYPES as STACK_ENTRY_TYPES
 from rackserve.domain.stack import StackFacts, StackPolicy
-
-
-class DistributionPackage(Frozen):
-    """A distribution release that carries the runtime, and where its server program then is."""
-
-    distribution: str
-    codename: str
-    package: str
-    program: str
-    source: str
-    date: str
-
-
-class ReleaseArchive(Frozen):
-    """A release archive for one CPU architecture, pinned by its SHA-256. `glibc` is the C library it was linked to."""
-
-    architecture: str
-    url: Url
-    sha256: Sha256
-    glibc: Annotated[str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+)*$")]
-    source: str
-    date: str
-
-
-class SourceArchive(Frozen):
-    """The source distribution on the Python package index that vendors the runtime's source below `folder`."""
-
-    package: str
-    version: str
-    file: FileName
-    sha256: Sha256
-    folder: str
-    source: str
-    date: str
-
-
-class LlamaCppFacts(Frozen):
-    """How llama.cpp can be had. `libraries` are the packages a release archive needs at run time."""
-
-    packages: tuple[DistributionPackage, ...]
-    archives: tuple[ReleaseArchive, ...]
-    libraries: tuple[str, ...]
-    build_packages: tuple[str, ...]
-    build: SourceArchive
 
 
 class Hub(Frozen):
@@ -80,7 +44,14 @@ class Catalog(Frozen):
     gpus: Mapping[str, Gpu] = Field(default_factory=dict)
     models: Mapping[str, LanguageModel] = Field(default_factory=dict)
     engines: Mapping[str, Engine] = Field(default_factory=dict)
+    options: Mapping[str, OptionTable] = Field(default_factory=dict)
+    archives: Mapping[str, RuntimeArchive] = Field(default_factory=dict)
+    images: Mapping[str, RuntimeImage] = Field(default_factory=dict)
+    podman: Mapping[str, PodmanFacts] = Field(default_factory=dict)
+    requirements: Mapping[str, Requirements] = Field(default_factory=dict)
+    pythons: Mapping[str, SystemPython] = Field(default_factory=dict)
     llamacpp: LlamaCppFacts
+    uv: Uv
     hub: Hub
     stacks: StackFacts = StackFacts()
     drivers: DriverFacts = DriverFacts()
@@ -102,16 +73,17 @@ def load_catalog(extra: Iterable[str] = ()) -> Catalog:
 def _load(extra: tuple[str, ...]) -> Catalog:
     merged: dict[str, Any] = {section: {} for section in _ENTRY_TYPES}
     problems: list[Problem] = []
+    ours = Path(str(resources.files(__package__)))
     for resource in sorted(resources.files(__package__).iterdir(), key=lambda entry: entry.name):
         if resource.name.endswith(".toml"):
-            problems.extend(_merge(merged, resource.name, resource.read_text(encoding="utf-8")))
+            problems.extend(_merge(merged, resource.name, resource.read_text(encoding="utf-8"), ours))
     for path in _files(extra, problems):
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             problems.append(Problem(f"cannot be read: {error}", where=str(path)))
             continue
-        problems.extend(_merge(merged, str(path), text))
+        problems.extend(_merge(merged, str(path), text, path.parent))
     if problems:
         raise InputError(problems)
     stacks = {section: merged.pop(section) for section in StackFacts.model_fields if section in merged}
@@ -140,14 +112,27 @@ _ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {
     "gpus": (Gpu, "tag"),
     "models": (LanguageModel, "name"),
     "engines": (Engine, "id"),
+    "options": (OptionTable, "runtime"),
+    "archives": (RuntimeArchive, "id"),
+    "images": (RuntimeImage, "id"),
+    "podman": (PodmanFacts, "system"),
     **STACK_ENTRY_TYPES,
     **DRIVER_ENTRY_TYPES,
+    **REQUIREMENT_ENTRY_TYPES,
 }
-_SECTION_TYPES: Mapping[str, type[Frozen]] = {"llamacpp": LlamaCppFacts, "hub": Hub, "stack_policy": StackPolicy}
+_SECTION_TYPES: Mapping[str, type[Frozen]] = {
+    "llamacpp": LlamaCppFacts,
+    "uv": Uv,
+    "hub": Hub,
+    "stack_policy": StackPolicy,
+}
 
 
-def _merge(merged: dict[str, Any], where: str, text: str) -> Iterable[Problem]:
-    """Add the tables of one file. Everything is validated here, so that a problem names the file it stands in."""
+def _merge(merged: dict[str, Any], where: str, text: str, folder: Path) -> Iterable[Problem]:
+    """Add the tables of one file. Everything is validated here, so that a problem names the file it stands in.
+
+    folder: where the files that it names are looked for.
+    """
     try:
         document = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -165,10 +150,13 @@ def _merge(merged: dict[str, Any], where: str, text: str) -> Iterable[Problem]:
             yield Problem("has to be a table of entries", where=where, key=section)
         else:
             for name, entry in value.items():
-                yield from _merge_entry(merged, where, section, name, entry)
+                yield from _merge_entry(merged[section], where, (section, name), entry, folder)
 
 
-def _merge_entry(merged: dict[str, Any], where: str, section: str, name: str, entry: object) -> Iterable[Problem]:
+def _merge_entry(
+    merged: dict[str, Any], where: str, key: tuple[str, str], entry: object, folder: Path
+) -> Iterable[Problem]:
+    section, name = key
     kind, name_key = _ENTRY_TYPES[section]
     if not isinstance(entry, Mapping):
         yield Problem("has to be a table", where=where, key=f"{section}.{name}")
@@ -179,8 +167,13 @@ def _merge_entry(merged: dict[str, Any], where: str, section: str, name: str, en
         problems = list(_problems(kind, candidate, where, (section, name)))
         if section == "models" and not problems:
             problems = _config_problems(candidate["config"], f"{where}: models.{name}.config")
+        if section == "options" and not problems:
+            problems = list(table_problems(candidate, where))
+            candidate = joined(merged.get(name), candidate)
+        if section == "requirements" and not problems:
+            problems = _requirement_problems(candidate, folder, f"{where}: requirements.{name}.file")
         if not problems:
-            merged[section][name] = candidate
+            merged[name] = candidate
         yield from problems
 
 
@@ -189,6 +182,20 @@ def _config_problems(config: Mapping[str, Any], where: str) -> list[Problem]:
         read_config(config, where)
     except InputError as error:
         return list(error.problems)
+    return []
+
+
+def _requirement_problems(entry: dict[str, Any], folder: Path, where: str) -> list[Problem]:
+    """Read the file that an entry names into the entry."""
+    try:
+        file = read_requirements(folder / entry["file"])
+    except InputError as error:
+        return [replace(problem, where=f"{where}: {problem.where}") for problem in error.problems]
+    pinned = file.pinned(entry["runtime"], entry["version"])
+    if pinned is None:
+        return [Problem(f"{file.path} does not pin {entry['runtime']} to {entry['version']}", where=where)]
+    entry["pinned"] = pinned
+    entry["text"] = file.text
     return []
 
 

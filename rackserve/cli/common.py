@@ -10,13 +10,14 @@ import click
 from rich.console import Console
 from rich.markup import escape
 
-from rackserve.catalog.loader import Catalog
+from rackserve.catalog.loader import Catalog, load_catalog
 from rackserve.domain.errors import Problem, suggestion
 from rackserve.domain.gpu import Gpu
 from rackserve.fleet import plan_fleet
+from rackserve.planning.installable import not_installable
 from rackserve.planning.instance import GGUF_RUNTIMES
 from rackserve.planning.plans import HostPlan
-from rackserve.rollout.inventory import InventoryHost, read_inventory
+from rackserve.rollout.inventory import InventoryHost, limited, read_inventory
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -36,9 +37,11 @@ def inventory_arguments(command: Command) -> Command:
 
 
 def planned(inventory: str, limit: tuple[str, ...]) -> list[tuple[InventoryHost, HostPlan]]:
-    """Plan the hosts of an inventory. Raises InputError that carries all problems of all hosts."""
-    entries = read_inventory(inventory, limit)
-    return list(zip(entries, plan_fleet((entry.name, entry.data) for entry in entries), strict=True))
+    """Plan the hosts of an inventory that `limit` leaves. Raises InputError that carries all of their problems."""
+    entries = read_inventory(inventory)
+    chosen = limited(entries, limit, inventory)
+    plans = plan_fleet(((entry.name, entry.data) for entry in entries), [entry.name for entry in chosen])
+    return list(zip(chosen, plans, strict=True))
 
 
 def gpu_of(catalog: Catalog, tag: str | None, options: Mapping[str, Any]) -> tuple[Gpu | None, list[Problem]]:
@@ -72,7 +75,7 @@ def print_problems(plans: list[HostPlan], *, to_install: bool = True) -> bool:
     """Print every refusal; whether there was one. `to_install`: also of what fits but cannot be installed."""
     problems = [problem for plan in plans for problem in plan.errors]
     if to_install:
-        problems += [problem for plan in plans for problem in plan.not_installable]
+        problems += [problem for plan in plans for problem in not_installable(plan, load_catalog(plan.host.catalog))]
     for problem in problems:
         console.print(f"[red]no[/red]  {escape(str(problem))}", soft_wrap=True)
     return bool(problems)

@@ -12,10 +12,8 @@ from rackserve.domain.errors import InputError
 from rackserve.planning.fit import in_memory
 from rackserve.planning.plans import LLAMACPP, GpuServicePlan, HostPlan
 from rackserve.planning.stack import Stack
-from rackserve.rendering import unit_digest
+from rackserve.rendering import service_digest
 from rackserve.report.bars import card_bars, memory_bar
-from rackserve.runtimes import llamacpp
-from rackserve.runtimes.commands import argv, endpoint_of
 
 
 @click.command()
@@ -40,13 +38,7 @@ def plan(inventory: str, limit: tuple[str, ...], as_json: bool) -> None:
 def _host_object(host_plan: HostPlan) -> dict[str, object]:
     # RAM is no budget of a host whose services live on GPUs.
     ram = in_memory(host_plan.host, host_plan.gpu)
-    services = [
-        *(
-            {**service.as_dict(), "argv": list(llamacpp.argv(service)), "digest": unit_digest(service)}
-            for service in host_plan.services
-        ),
-        *({**service.as_dict(), "argv": list(gpu_argv(service))} for service in host_plan.gpu_services),
-    ]
+    services = [{**service.as_dict(), "digest": service_digest(service)} for service in host_plan.all_services]
     return {
         "name": host_plan.host.name,
         "stack": stack_object(host_plan),
@@ -70,12 +62,6 @@ def stack_object(host_plan: HostPlan) -> dict[str, object]:
     return {**common, **dataclasses.asdict(stack)}
 
 
-def gpu_argv(service: GpuServicePlan) -> tuple[str, ...]:
-    """The command line of a service on GPUs."""
-    endpoint = endpoint_of(service.sizing, service.name, service.model, service.service.listen, service.port)
-    return argv(service.sizing, endpoint)
-
-
 def _show(host_plan: HostPlan) -> None:
     count = f"{host_plan.host.gpu_count} x " if host_plan.host.gpu_count > 1 else ""
     console.print(f"[bold]{escape(host_plan.host.name)}[/bold]  {count}{host_plan.gpu.tag} ({host_plan.gpu.name})")
@@ -91,12 +77,20 @@ def _show(host_plan: HostPlan) -> None:
     for bar in card_bars(host_plan):
         console.print(bar, soft_wrap=True)
     for planned_service in host_plan.gpu_services:
-        cards = ", ".join(str(number) for number in planned_service.gpus)
-        sizing = planned_service.sizing
-        runtime = f"{sizing.request.runtime} {sizing.request.version}"
-        title = f"{sizing.request.model} on GPU {cards} with {runtime}, port {planned_service.port}"
-        console.print(f"  [bold]{planned_service.name}[/bold]  {escape(title)}", soft_wrap=True)
-        _show_why(sizing.all_reasons(), planned_service.warnings)
+        console.print(f"  [bold]{planned_service.name}[/bold]  {escape(_title(planned_service))}", soft_wrap=True)
+        # Of an instance over several hosts the head tells it for all.
+        reasons = planned_service.sizing.all_reasons() if planned_service.answers else ()
+        _show_why(reasons, planned_service.warnings)
+
+
+def _title(service: GpuServicePlan) -> str:
+    """What is served where; of an instance over several hosts the head names the others, and these name their part."""
+    cards, request, member = ", ".join(map(str, service.gpus)), service.sizing.request, service.member
+    if member is not None and not member.is_head:
+        return f"part of {service.name} on {member.head} (rank {member.rank} of {member.size}), on GPU {cards}"
+    with_others = f" and on {', '.join(member.hosts[1:])}" if member is not None else ""
+    runtime = f"{request.runtime} {request.version}"
+    return f"{request.model} on GPU {cards}{with_others} with {runtime}, port {service.port}"
 
 
 def _show_why(reasons: tuple[str, ...], warnings: tuple[str, ...]) -> None:

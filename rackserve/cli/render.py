@@ -12,8 +12,9 @@ from rackserve.cli.common import console, planned, print_problems
 from rackserve.domain.errors import InputError, Problem
 from rackserve.planning.driver_plan import DriverPlan, plan_driver
 from rackserve.planning.plans import HostPlan
-from rackserve.rendering import RenderedFile, host_files
+from rackserve.rendering import host_files
 from rackserve.rendering.drivers import all_files
+from rackserve.rendering.text import RenderedFile
 
 # What the inventory does not say, and nearly all hosts are; a deploy asks the host.
 _ARCHITECTURE = "x86_64"

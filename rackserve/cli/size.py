@@ -24,7 +24,8 @@ from rackserve.planning.runtime_choice import default_runtime
 from rackserve.planning.sized import Sizing
 from rackserve.planning.stack import Stack, StackRequest, solve
 from rackserve.report.bars import gpu_bar
-from rackserve.runtimes.commands import Endpoint, argv, endpoint_of, gguf_name
+from rackserve.runtimes.commands import argv
+from rackserve.runtimes.endpoint import Endpoint, endpoint_of, gguf_name
 
 RUNTIMES: tuple[str, ...] = get_args(RuntimeName)
 # llama.cpp splits layers over GPUs by itself, and has no share of memory that could be stated.

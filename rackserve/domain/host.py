@@ -3,13 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from ipaddress import IPv4Address
 from typing import Annotated, Literal
 
-from pydantic import Field, StringConstraints
+from pydantic import AfterValidator, Field, StringConstraints
 
+from rackserve.domain.archives import ArchiveRuntime, PinnedArchive
 from rackserve.domain.base import AbsolutePath, Frozen, Sha256, Tag, Url
+from rackserve.domain.image import ImageByDigest, ImageRuntime
 from rackserve.domain.repository import RepositoryName
-from rackserve.domain.service import Service
+from rackserve.domain.service import Ipv4, Service
+
+
+def _reachable(value: str) -> str:
+    address = IPv4Address(value)
+    if address.is_loopback or address.is_unspecified or address.is_multicast:
+        msg = "expected an address that other hosts reach"
+        raise ValueError(msg)
+    return value
 
 
 class LlamaCppSettings(Frozen):
@@ -45,7 +56,15 @@ class Host(Frozen):
     reboot_timeout: seconds that the host may take until it answers again.
     dcgm: install NVIDIA's data-centre GPU manager; left out, on data-centre cards.
     container_engines: besides the runtimes', what else is to be given the GPUs through the Container Toolkit.
+    images: container images in place of the catalogue's, by runtime; a mirror's, or another build.
     gpu_simulated: the tag is pretended: planned for as a GPU's memory, served on the CPU, PCI bus not compared.
+    node_address: IPv4 address by which other hosts reach this one; for instances that are spread over several hosts.
+    node_interface: the network interface that has it, by the kernel's name.
+    archives: release archives in place of the catalogue's, by runtime; a mirror's, or another version's.
+    python_mirror: base URL that stands in for where uv downloads a Python from, where the host's own does not suit.
+    allow_unknown_versions: plan versions of runtimes that the tables of options do not reach, with a warning.
+    lmstudio_accept_license: the operator has read LM Studio's terms of use and agrees to them.
+    hf_token_file: the operator's local file with a token of the model hub, for models that ask who fetches them.
     apt_lock_timeout: seconds to wait for another package manager to finish.
     """
 
@@ -66,10 +85,18 @@ class Host(Frozen):
     reboot_timeout: int = Field(default=1800, ge=60, le=7200)
     dcgm: bool | None = None
     container_engines: tuple[Literal["docker", "containerd"], ...] = ()
+    images: Mapping[ImageRuntime, ImageByDigest] = {}
+    archives: Mapping[ArchiveRuntime, PinnedArchive] = {}
+    lmstudio_accept_license: bool = False
+    python_mirror: Url | None = None
+    allow_unknown_versions: bool = False
     memory_mib: int | None = Field(default=None, ge=64, le=64 * 2**20)
     memory_ceiling: float = Field(default=0.85, gt=0, le=0.95)
     services: tuple[Service, ...] = ()
     model_hub: Url | None = None
+    node_address: Annotated[Ipv4, AfterValidator(_reachable)] | None = None
+    node_interface: Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9._-]{1,15}$")] | None = None
+    hf_token_file: str | None = None
     models_dir: AbsolutePath = "/srv/models"
     apt_lock_timeout: int = Field(default=600, ge=0, le=7200)
     start_timeout: int = Field(default=900, ge=10, le=7200)

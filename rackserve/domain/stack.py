@@ -11,9 +11,10 @@ from rackserve.domain.base import Frozen
 from rackserve.domain.gpu import Vendor, Version
 
 SystemId = Annotated[str, StringConstraints(pattern=r"^[a-z]+-[a-z0-9]+(\.[0-9]+)?$", max_length=40)]
-# What packaging.version reads without fail, and nothing that it would have to normalise.
+# What packaging.version reads without fail, and nothing that it would have to normalise but a post-release that is
+# written as LM Studio writes it: 0.0.25-1 comes after 0.0.25.
 ReleaseVersion = Annotated[
-    str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){0,3}((a|b|rc)[0-9]+)?(\.post[0-9]+)?$", max_length=40)
+    str, StringConstraints(pattern=r"^[0-9]+(\.[0-9]+){0,3}((a|b|rc)[0-9]+)?(\.post[0-9]+|-[0-9]+)?$", max_length=40)
 ]
 Capability = Annotated[str, StringConstraints(pattern=r"^[0-9]+\.[0-9]$")]
 Flavour = Literal["open", "proprietary"]
@@ -29,7 +30,9 @@ def _not_empty(items: tuple[Item, ...]) -> tuple[Item, ...]:
 
 
 Some = Annotated[tuple[Item, ...], AfterValidator(_not_empty)]
-InstallKind = Literal["wheel", "image", "archive", "package", "build", "installer"]
+InstallKind = Literal["wheel", "image", "archive", "package", "build"]
+# What computes.
+Backend = Literal["cuda", "rocm", "sycl", "vulkan", "metal", "cpu"]
 
 
 class SystemFacts(Frozen):
@@ -145,7 +148,7 @@ class RuntimeBuild(Frozen):
     platform: Literal["linux", "macos"] = "linux"
     systems: tuple[SystemId, ...] = ()
     version: ReleaseVersion | None = None
-    backend: Literal["cuda", "rocm", "sycl", "vulkan", "metal", "cpu"]
+    backend: Backend
     cuda: Version | None = None
     rocm: Version | None = None
     host_rocm: Literal["any", "needed", "barred"] = "any"

@@ -1,9 +1,9 @@
-"""Mode, owner and SHA-256 of files, all in one round trip."""
+"""Mode, owner and SHA-256 of files, and targets of links, each in one round trip."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from pyinfra.api import FactBase
@@ -53,3 +53,21 @@ class PathStates(FactBase[dict[str, PathState]]):
     def process(self, output: list[str]) -> dict[str, PathState]:
         """Parse."""
         return parse_paths(output)
+
+
+class Links(FactBase[dict[str, str]]):
+    """Targets of those paths that are symbolic links, by path."""
+
+    def command(self, paths: Sequence[str]) -> str:
+        """Shell that prints each link and, in the line after it, its target."""
+        listed = " ".join(shlex.quote(path) for path in paths)
+        return f'for p in {listed}; do [ ! -L "$p" ] || {{ echo "$p"; readlink "$p"; }}; done'
+
+    @staticmethod
+    def default() -> dict[str, str]:
+        """None."""
+        return {}
+
+    def process(self, output: list[str]) -> dict[str, str]:
+        """Parse."""
+        return dict(zip(output[::2], output[1::2], strict=False))

@@ -7,21 +7,25 @@ from collections.abc import Iterable
 
 from pyinfra.api import FactBase
 
-_DROP_IN = re.compile(r"^/etc/systemd/system/rackserve@([a-z][a-z0-9-]*)\.service\.d$")
+_NAME = r"rackserve@([a-z][a-z0-9-]*)"
+_OWN = re.compile(rf"^(?:/etc/systemd/system/{_NAME}\.service\.d|/etc/containers/systemd/{_NAME}\.container)$")
 
 
 def parse_services(lines: Iterable[str]) -> tuple[str, ...]:
-    """Service names from drop-in folders, sorted."""
-    matches = (_DROP_IN.match(line.strip()) for line in lines)
-    return tuple(sorted(match[1] for match in matches if match))
+    """Service names from drop-in folders and containers' files, sorted."""
+    matches = (_OWN.match(line.strip()) for line in lines)
+    return tuple(sorted({match[1] or match[2] for match in matches if match}))
 
 
 class InstalledServices(FactBase[tuple[str, ...]]):
-    """Names of services with a drop-in folder of ours."""
+    """Names of services with a drop-in folder or a container's file of ours."""
 
     def command(self) -> str:
-        """Shell that lists drop-in folders."""
-        return "ls -1d /etc/systemd/system/rackserve@*.service.d 2>/dev/null || true"
+        """Shell that lists both."""
+        return (
+            "ls -1d /etc/systemd/system/rackserve@*.service.d /etc/containers/systemd/rackserve@*.container "
+            "2>/dev/null || true"
+        )
 
     @staticmethod
     def default() -> tuple[str, ...]:

@@ -46,7 +46,8 @@ def parse_unit(lines: Iterable[str]) -> UnitState:
     values = dict(line.split("=", 1) for line in lines if "=" in line)
     return UnitState(
         active=values.get("ActiveState", "inactive"),
-        enabled=values.get("UnitFileState") == "enabled",
+        # A container's unit is made of its file at every boot, and cannot be enabled beside that.
+        enabled=values.get("UnitFileState") in {"enabled", "generated"},
         needs_reload=values.get("NeedDaemonReload") == "yes",
         digest=values.get("RACKSERVE_DIGEST", ""),
         current_program=bool(values.get("exe")) and values.get("exe") == values.get("program"),
@@ -54,21 +55,44 @@ def parse_unit(lines: Iterable[str]) -> UnitState:
     )
 
 
+# What the process whose number is in `$pid` was started with.
+_DIGEST = "tr '\\0' '\\n' < /proc/$pid/environ 2>/dev/null | grep '^RACKSERVE_DIGEST='; "
+
+
+def _on_host(program: str) -> str:
+    """Shell that prints the digest of the process `$pid`, and which program it runs."""
+    return (
+        f'{_DIGEST}program=$(readlink -f {shlex.quote(program)}); echo "program=$program"; '
+        # Every Python is the same program: what tells one environment from another are its libraries.
+        'if [ -d "$program" ]; then grep -qF " $program/" /proc/$pid/maps && echo "exe=$program"; '
+        # A program that a package upgrade replaced reads as "PATH (deleted)".
+        'else echo "exe=$(readlink /proc/$pid/exe)"; fi; '
+    )
+
+
+def _contained() -> str:
+    """The same of a container: the unit's process is podman's monitor (conmon), and its child is the server."""
+    children = "$(cat /proc/$pid/task/$pid/children 2>/dev/null)"
+    return f"for pid in {children}; do {_DIGEST}done; echo exe=image; echo program=image; "
+
+
 class Unit(FactBase[UnitState]):
     """UnitState of one unit. Reading another user's process and credentials needs root."""
 
-    def command(self, unit: str, program: str, key_file: str) -> str:
-        """Shell that prints systemd's properties and those of the main process."""
-        quoted, key = shlex.quote(unit), shlex.quote(key_file)
+    def command(self, unit: str, program: str | None, key_file: str | None) -> str:
+        """Shell that prints systemd's properties and those of the main process.
+
+        program: its file, or a folder that libraries of it are in; None for a server in a container, whose image is
+        part of the digest. key_file: None for a server without one.
+        """
+        quoted = shlex.quote(unit)
+        key = "true" if key_file is None else f"cmp -s /run/credentials/{quoted}/api-key {shlex.quote(key_file)}"
         return (
             f"systemctl show -p ActiveState,UnitFileState,NeedDaemonReload,MainPID -- {quoted} 2>/dev/null; "
             f"pid=$(systemctl show -p MainPID --value -- {quoted} 2>/dev/null); "
             'if [ "${pid:-0}" != 0 ]; then '
-            "tr '\\0' '\\n' < /proc/$pid/environ 2>/dev/null | grep '^RACKSERVE_DIGEST='; "
-            # A program that a package upgrade replaced reads as "PATH (deleted)".
-            'echo "exe=$(readlink /proc/$pid/exe)"; '
-            f'echo "program=$(readlink -f {shlex.quote(program)})"; '
-            f"cmp -s /run/credentials/{quoted}/api-key {key} && echo key=current; fi; true"
+            f"{_contained() if program is None else _on_host(program)}"
+            f"{key} && echo key=current; fi; true"
         )
 
     @staticmethod

@@ -19,7 +19,7 @@ from rackserve.lab import model, podman
 from rackserve.lab.lab import Lab
 from rackserve.lab.shell import require_machine
 from rackserve.lab.state import NSPAWN, PODMAN
-from rackserve.rendering import CREDENTIALS
+from rackserve.rendering.units import CREDENTIALS
 
 INVENTORY = "inventories/lab.py"
 DEPLOY = "deploys/serve.py"

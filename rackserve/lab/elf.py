@@ -1,4 +1,4 @@
-"""Stand-ins for compiled things: kernel modules that real modinfo and depmod read, and libcuda."""
+"""Stand-ins for compiled things: kernel modules that real modinfo and depmod read, libcuda, and programs."""
 
 from __future__ import annotations
 
@@ -38,6 +38,11 @@ def libcuda(version: str) -> bytes:
 def intel_compute(soname: str) -> bytes:
     """The shared library of Level Zero's or OpenCL's loader: both interfaces are in it."""
     return _compiled((STANDINS / "intel_compute.c").read_text(), "-shared", "-fPIC", f"-Wl,-soname,{soname}")
+
+
+def program(script: str) -> bytes:
+    """A program that is a process of its own and has a Python program, beside it at this path, do its work."""
+    return _compiled((STANDINS / "server.c").read_text(), f'-DSCRIPT="{script}"')
 
 
 def _compiled(source: str, *options: str) -> bytes:

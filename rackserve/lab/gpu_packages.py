@@ -101,6 +101,7 @@ def toolkit_packages(plan: DriverPlan) -> Iterator[Package]:
         if name == "nvidia-container-toolkit-base":
             files = {
                 "/usr/bin/nvidia-ctk": _program("nvidia-ctk"),
+                "/usr/bin/nvidia-cdi-hook": _program("nvidia-cdi-hook"),
                 "/usr/lib/systemd/system/nvidia-cdi-refresh.path": _CDI_PATH,
                 "/usr/lib/systemd/system/nvidia-cdi-refresh.service": _CDI_SERVICE,
             }

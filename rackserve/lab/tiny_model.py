@@ -48,11 +48,11 @@ UNKNOWN_ID, BOS_ID, EOS_ID = 0, 1, 2
 # SentencePiece writes the space before a word as this character.
 SPACE = "\u2581"
 
-# Plain text roles rather than special tokens: the vocabulary has none, and every template engine
-# (llama-server's own, Jinja2 in llama-cpp-python) renders this alike.
+# ChatML, which every template engine (llama-server's own, Jinja2) renders alike; its marks are plain text here, because
+# the vocabulary has no special tokens. With "assistant:" for a generation prompt llama.cpp 0.5 cannot start a grammar.
 CHAT_TEMPLATE = (
-    "{% for message in messages %}{{ message['role'] + ': ' + message['content'] + '\\n' }}{% endfor %}"
-    "{% if add_generation_prompt %}{{ 'assistant:' }}{% endif %}"
+    "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' }}"
+    "{% endfor %}{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
 # One channel of the hidden state is kept constant through the whole network, because RMSNorm has no

@@ -20,6 +20,8 @@ _UNITS = {
     "uninstall-rpm.sh": "unit-rpm.sh",
 }
 _WITH_INITRAMFS = {"load-driver.sh", "uninstall.sh"}
+_WITH_BACKEND = {"release.sh", "build.sh"}
+_WITH_STAGING = {"release.sh", "archive.sh"}
 # `$1` path, `$2` mode, `$3` SHA-256 of what must arrive. The checksum catches a transfer that was cut off; the rename
 # makes a reader see the old file or the new one. umask comes after mkdir: folders stay readable, the content never is
 # before it has its mode.
@@ -47,6 +49,12 @@ def script_text(name: str) -> str:
         shared += _part("repository.sh")
     if name in _WITH_INITRAMFS:
         shared += _part("initramfs.sh")
+    if name in _WITH_STAGING:
+        shared += _part("staging.sh")
+    if name in _WITH_BACKEND:
+        shared += _part("backend.sh")
+    if name.endswith("-mac.sh"):
+        shared += _part("mac.sh")
     return shared + _part(name)
 
 

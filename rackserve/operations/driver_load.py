@@ -15,6 +15,7 @@ from rackserve.facts.gpu_host import GpuHost
 from rackserve.operations import commands
 from rackserve.operations.driver_packages import MARKER
 from rackserve.operations.reboot import rebooted
+from rackserve.operations.require import refusing
 from rackserve.planning.driver_load import kernel_owed, may_be_unloaded, not_loaded
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.kernel_packages import asked_for
@@ -65,6 +66,17 @@ def driver_verified(plan: DriverPlan) -> Generator[StringCommand, None, None]:
         logger.info(
             f"{host.print_prefix}ready: {plan.gpu_count} x {plan.gpu_tag}, {plan.module} {loaded or ''}".rstrip()
         )
+
+
+@operation()
+def driver_as_planned(plan: DriverPlan) -> Generator[StringCommand, None, None]:
+    """Fail unless the driver is the planned one and was shown to work: services are not what brings one."""
+    state = host.get_fact(Ready, units=["gpu-ready.service", *plan.units], marker=MARKER, program=GPU_READY)
+    problems = []
+    if not state.confirms(plan.digest):
+        told = "; ".join(state.problems or ()) or "no run has shown them to work with the planned driver"
+        problems.append(f"the GPUs are not ready: {told}; run deploys/drivers.py first, or deploys/site.py for both")
+    yield from refusing(problems, f"{len(state.uuids)} GPUs ready")
 
 
 def _load(plan: DriverPlan, state: GpuState) -> StringCommand:

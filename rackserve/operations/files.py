@@ -1,4 +1,4 @@
-"""Text files of a plan, all in one operation."""
+"""Text files of a plan, and links beside them, each kind in one operation."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import hashlib
 from collections.abc import Generator, Sequence
 
 from pyinfra import host
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import QuoteString, StringCommand, operation
 
-from rackserve.facts.paths import PathState, PathStates
+from rackserve.facts.paths import Links, PathState, PathStates
 from rackserve.operations import commands
-from rackserve.rendering import RenderedFile
+from rackserve.rendering.text import RenderedFile
+
+# `$1` path, `$2` target. The rename makes a reader see the old link or the new one.
+_LINK = 'mkdir -p "$(dirname "$1")"; ln -sfn -- "$2" "$1.rackserve"; mv -fT "$1.rackserve" "$1"'
 
 
 @operation()
@@ -26,6 +29,18 @@ def text_files(files: Sequence[RenderedFile]) -> Generator[StringCommand, None, 
         return
     for file in differing:
         yield commands.write_file(file.path, file.text, file.mode)
+
+
+@operation()
+def links(wanted: Sequence[tuple[str, str]]) -> Generator[StringCommand, None, None]:
+    """Have these symbolic links, each a path and its target."""
+    found = host.get_fact(Links, paths=[path for path, _ in wanted])
+    differing = [(path, target) for path, target in wanted if found.get(path) != target]
+    if not differing:
+        host.noop(f"{len(wanted)} links as planned")
+        return
+    for path, target in differing:
+        yield StringCommand("sh", *(QuoteString(word) for word in ("-c", _LINK, "sh", path, target)))
 
 
 def is_as_wanted(file: RenderedFile, state: PathState | None) -> bool:

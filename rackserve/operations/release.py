@@ -18,8 +18,8 @@ from rackserve.cache import builds_folder
 from rackserve.facts.packages import Dpkg
 from rackserve.facts.releases import Releases
 from rackserve.operations import commands
-from rackserve.runtimes import llamacpp
-from rackserve.runtimes.llamacpp import FromArchive, FromSource, Origin
+from rackserve.runtimes.archives import ArchiveRelease
+from rackserve.runtimes.llamacpp_origins import CURRENT, RELEASES, FromArchive, FromSource, Origin
 
 # The newest releases that stay for a way back.
 KEEP = 3
@@ -33,14 +33,31 @@ _building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 @operation()
 def llama_server(origin: Origin, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
     """Have llama-server's release of this origin complete and current."""
-    state = host.get_fact(Releases, releases=llamacpp.RELEASES, link=llamacpp.CURRENT, program=_PROGRAM)
+    state = host.get_fact(Releases, releases=RELEASES, link=CURRENT, program=_PROGRAM)
     if origin.release in state.complete and state.current == origin.release:
         host.noop(f"{origin.release} is current")
         return
-    folder = f"{llamacpp.RELEASES}/{origin.release}"
+    folder = f"{RELEASES}/{origin.release}"
     if origin.release not in state.complete:
         yield from _make(origin, folder, lock_timeout)
-    yield commands.script("activate.sh", folder, llamacpp.CURRENT, str(KEEP))
+    yield commands.script("activate.sh", folder, CURRENT, str(KEEP))
+
+
+@operation()
+def archive_release(release: ArchiveRelease) -> Generator[PyinfraCommand, None, None]:
+    """Have the release of this archive complete and current."""
+    state = host.get_fact(Releases, releases=RELEASES, link=release.link, program=release.program)
+    if release.name in state.complete and state.current == release.name:
+        host.noop(f"{release.name} is current")
+        return
+    folder = f"{RELEASES}/{release.name}"
+    if release.name not in state.complete:
+        archive = f"{WORK}/archives/{release.name}.tar"
+        version = release.version if release.tells_version else ""
+        yield commands.script("fetch.sh", release.url, release.checksum, str(release.size_bytes), archive)
+        yield commands.script("archive.sh", folder, archive, release.program, version)
+        yield StringCommand("rm", "-f", archive)
+    yield commands.script("activate.sh", folder, release.link, str(KEEP))
 
 
 def _make(origin: Origin, folder: str, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
@@ -49,10 +66,10 @@ def _make(origin: Origin, folder: str, lock_timeout: int) -> Generator[PyinfraCo
     elif isinstance(origin, FromArchive):
         archive = f"{WORK}/archives/{origin.release}.tar.gz"
         yield commands.script("fetch.sh", origin.url, origin.sha256, "0", archive)
-        yield commands.script("release.sh", folder, archive)
+        yield commands.script("release.sh", folder, archive, origin.backend)
         yield StringCommand("rm", "-f", archive)
     else:
-        yield commands.script("release.sh", folder, origin.program)
+        yield commands.script("release.sh", folder, origin.program, origin.backend)
 
 
 def _from_source(origin: FromSource, folder: str, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
@@ -66,7 +83,7 @@ def _from_source(origin: FromSource, folder: str, lock_timeout: int) -> Generato
     yield StringCommand("mkdir", "-p", commands.parent(archive))
     yield FileUploadCommand(str(kept), archive, remote_temp_filename=temporary)
     yield commands.check_sha256(archive, hashlib.sha256(kept.read_bytes()).hexdigest())
-    yield commands.script("release.sh", folder, archive)
+    yield commands.script("release.sh", folder, archive, origin.backend)
     yield StringCommand("rm", "-f", archive)
 
 
@@ -82,7 +99,11 @@ def _build(origin: FromSource, kept: Path, lock_timeout: int) -> Generator[Pyinf
     source = f"{origin.source.package}=={origin.source.version} --hash=sha256:{origin.source.sha256}\n"
     yield commands.write_file(f"{work}/backend.txt", backend, "644")
     yield commands.write_file(f"{work}/source.txt", source, "644")
-    yield commands.script("build.sh", work, origin.source.folder, archive, str(origin.jobs or 0))
+    made = origin.recipe
+    words = (made.setup, *made.environment, *made.options)
+    yield commands.script(
+        "build.sh", work, origin.source.folder, archive, str(origin.jobs or 0), origin.backend, *words
+    )
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_name(f"{kept.name}.partial")
     yield FileDownloadCommand(archive, str(partial))

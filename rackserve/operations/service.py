@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 
-from pyinfra import host
+from pyinfra import host, state
 from pyinfra.api import StringCommand, operation
 
 from rackserve.facts.services import InstalledServices
@@ -13,18 +13,41 @@ from rackserve.operations import commands
 
 
 @operation()
-def serving(unit: str, digest: str, program: str, key_file: str, timeout: int) -> Generator[StringCommand, None, None]:
+def serving(
+    unit: str, digest: str, program: str | None, key_file: str | None, timeout: int
+) -> Generator[StringCommand, None, None]:
     """Have the unit enabled and serving the plan of this digest, with the program and key that are on disk.
+
+    program: None for a server in a container. key_file: None for servers that know no keys.
 
     Decided by what the running process was started with and not by what this run changed: a run that died between
     writing a file and restarting leaves nothing that a later run would miss. Returns when a completion was answered,
     at the latest after `timeout` seconds.
     """
-    state = host.get_fact(Unit, unit=unit, program=program, key_file=key_file)
-    if state.runs(digest):
+    found = host.get_fact(Unit, unit=unit, program=program, key_file=key_file)
+    if found.runs(digest):
         host.noop(f"{unit} serves the plan")
         return
-    yield commands.script("start.sh", unit, str(timeout))
+    yield commands.script("start.sh", unit, str(timeout), "program" if program is not None else "container")
+
+
+@operation()
+def cleared(
+    unit: str, digest: str, program: str | None, key_file: str | None, hosts: Sequence[str]
+) -> Generator[StringCommand, None, None]:
+    """Have the unit stopped, its requests finished, unless it serves the plan of this digest.
+
+    Refuses where one of `hosts`, which it runs on too, has failed in this run: it would wait for that one in vain.
+    """
+    failed = sorted(other.name for other in state.failed_hosts if other.name in hosts)
+    if failed:
+        yield commands.refuse(f"{unit} needs all of its hosts, and {', '.join(failed)} failed in this run")
+        return
+    found = host.get_fact(Unit, unit=unit, program=program, key_file=key_file)
+    if found.runs(digest) or found.active in {"inactive", "failed"}:
+        host.noop(f"{unit} has nothing to finish")
+        return
+    yield commands.script("stop.sh", unit)
 
 
 @operation()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 from rackserve.catalog.loader import Catalog
@@ -13,8 +13,11 @@ from rackserve.domain.service import Service
 from rackserve.planning.gpu_fit import plan_gpus
 from rackserve.planning.host_stack import asked_runtimes, stack_request
 from rackserve.planning.instance import GGUF_RUNTIMES
+from rackserve.planning.macos import on_mac
 from rackserve.planning.memory import MOST_SLOTS
+from rackserve.planning.part import Part
 from rackserve.planning.plans import LLAMACPP, HostPlan
+from rackserve.planning.ram_engine import RAM_ENGINES, plan_ram_engines
 from rackserve.planning.runtime_choice import chosen_runtime
 from rackserve.planning.slots import plan_slots
 from rackserve.planning.stack import Stack, solve
@@ -22,20 +25,24 @@ from rackserve.planning.stack import Stack, solve
 FIRST_PORT = 8001
 _KV_TYPES = ("f16", "q8_0", "q4_0")
 # What only GPUs and their runtimes know; llama.cpp in RAM would do as if nobody had asked.
-_GPU_SETTINGS = ("runtime_version", "gpu_share", "tensor_parallel", "pipeline_parallel")
+_GPU_SETTINGS = ("runtime_version", "revision", "gpu_share", "tensor_parallel", "pipeline_parallel")
 _DRIVER_SETTINGS = ("driver_branch", "kernel_module")
 _LEAVE_OUT = "leave it out"
+# No key at all, or one that ends up in the log in clear (SGLang): see each runtime's module.
+KEYLESS = ("sglang", "tensorrt-llm", "ollama", "lmstudio")
 
 
-def plan_hosts(hosts: tuple[Host, ...], catalog: Catalog) -> tuple[HostPlan, ...]:
-    """Plan each host on its own.
+def plan_hosts(
+    hosts: tuple[Host, ...], catalog: Catalog, parts: Mapping[tuple[str, str], Part] | None = None
+) -> tuple[HostPlan, ...]:
+    """Plan each host on its own. parts: of instances over several hosts, by host and service.
 
     Raises InputError for names that the catalogue does not know and settings that would do nothing, all at once.
     """
     problems = [problem for host in hosts for problem in _input_problems(host, catalog)]
     if problems:
         raise InputError(problems)
-    return tuple(_plan_host(host, catalog) for host in hosts)
+    return tuple(_plan_host(host, catalog, parts or {}) for host in hosts)
 
 
 def in_memory(host: Host, gpu: Gpu) -> bool:
@@ -52,9 +59,29 @@ def _input_problems(host: Host, catalog: Catalog) -> list[Problem]:
     problems = [*_models(host, catalog), *_host_problems(host, gpu)]
     for service in host.services:
         if service.model in catalog.models:
-            found = _file_problems if in_memory(host, gpu) else _runtime_problems
-            problems.extend(found(host, gpu, service, catalog))
+            problems.extend(_problems_of(host, gpu, service)(host, gpu, service, catalog))
     return problems
+
+
+def _problems_of(host: Host, gpu: Gpu, service: Service) -> Callable[[Host, Gpu, Service, Catalog], Iterator[Problem]]:
+    """What looks for the problems of a service, by what it runs in."""
+    if not in_memory(host, gpu):
+        return _runtime_problems
+    return _engine_problems if gpu.vendor == "none" and service.runtime in RAM_ENGINES else _file_problems
+
+
+def _engine_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> Iterator[Problem]:
+    """What a paged engine on the CPU cannot do anything with."""
+    where = {"host": host.name, "service": service.name}
+    for key in ("gpu_share", "tensor_parallel", "pipeline_parallel", "threads"):
+        if getattr(service, key) is not None:
+            yield Problem(f"has no meaning for {service.runtime} on the CPU", key=key, hint=_LEAVE_OUT, **where)
+    if service.gpus != 1:
+        yield Problem(f"{gpu.name} has none", key="gpus", hint=_LEAVE_OUT, **where)
+    if not catalog.models[service.model].checkpoints:
+        yield Problem(
+            f"{service.model} has no checkpoint in the catalogue, which {service.runtime} needs", key="model", **where
+        )
 
 
 def _host_problems(host: Host, gpu: Gpu) -> Iterator[Problem]:
@@ -90,7 +117,9 @@ def _file_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> 
     where = {"host": host.name, "service": service.name}
     model = catalog.models[service.model]
     if service.runtime not in {None, LLAMACPP}:
-        yield Problem(f"{service.runtime} needs a GPU", key="runtime", hint="llama.cpp serves from RAM", **where)
+        yield Problem(
+            f"{service.runtime} needs a GPU", key="runtime", hint="llama.cpp and vllm serve from RAM", **where
+        )
     offered = [gguf.quantization for gguf in model.gguf]
     if not offered:
         yield Problem(f"{model.name} has no GGUF file in the catalogue, which llama.cpp needs", key="model", **where)
@@ -113,24 +142,42 @@ def _file_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> 
 def _runtime_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> Iterator[Problem]:
     """What a service on GPUs asks for and its runtime would do nothing with."""
     runtime = chosen_runtime(service, gpu, catalog.models[service.model])
-    # llama.cpp splits layers over GPUs by itself; the others compute on the GPU alone.
-    ignored = ("tensor_parallel", "pipeline_parallel") if runtime in GGUF_RUNTIMES else ("threads",)
-    for key in ignored:
+    where = {"host": host.name, "service": service.name}
+    if service.nodes and runtime != "vllm":
+        yield Problem(f"{runtime} serves from one host", key="nodes", hint="vllm spreads over several", **where)
+    for key in _ignored(runtime):
         if getattr(service, key) is not None:
-            message = f"has no meaning for {runtime}"
-            yield Problem(message, host=host.name, service=service.name, key=key, hint=_LEAVE_OUT)
+            yield Problem(f"has no meaning for {runtime}", key=key, hint=_LEAVE_OUT, **where)
+    model = catalog.models[service.model]
+    if runtime not in GGUF_RUNTIMES and model.gguf and not model.checkpoints:
+        message = f"{model.name} has GGUF files only in the catalogue, which {runtime} does not load"
+        yield Problem(message, key="runtime", hint="llama.cpp and ollama do", **where)
+    if runtime in KEYLESS and service.listen != "127.0.0.1":
+        message = f"{service.listen}: {runtime} has no API keys that it keeps to itself, so it serves its own host only"
+        yield Problem(message, key="listen", hint=f"{_LEAVE_OUT}; vllm and llama.cpp have keys", **where)
 
 
-def _plan_host(host: Host, catalog: Catalog) -> HostPlan:
+def _ignored(runtime: str) -> tuple[str, ...]:
+    """Settings of a service that this runtime has nothing for."""
+    # llama.cpp splits layers over GPUs and constrains output by itself, and the catalogue pins its files; the others
+    # compute on the GPU alone.
+    gguf = ("revision", "tensor_parallel", "pipeline_parallel", "structured_output")
+    ignored = gguf if runtime in GGUF_RUNTIMES else ("threads",)
+    return (*ignored, *(("api_key_file",) if runtime in KEYLESS else ()))
+
+
+def _plan_host(host: Host, catalog: Catalog, parts: Mapping[tuple[str, str], Part]) -> HostPlan:
     gpu = catalog.gpus[host.gpu_tag]
+    host = on_mac(host, gpu)
     ports = _ports(host)
     empty = HostPlan(host, gpu, _capacity_mib(host, gpu), (), ())
     if in_memory(host, gpu):
-        return plan_slots(empty, catalog, ports)
+        return plan_slots(plan_ram_engines(empty, catalog, ports), catalog, ports)
     solved = solve(stack_request(host, (gpu,) * host.gpu_count, asked_runtimes(host, gpu, catalog)), catalog)
     if not isinstance(solved, Stack):
         return replace(empty, errors=solved)
-    services, errors = plan_gpus(host, gpu, solved, catalog, ports)
+    own = {service: part for (name, service), part in parts.items() if name == host.name}
+    services, errors = plan_gpus(host, gpu, solved, catalog, ports=ports, parts=own)
     return replace(empty, stack=solved, gpu_services=services, errors=errors)
 
 

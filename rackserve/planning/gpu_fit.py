@@ -17,9 +17,11 @@ from rackserve.planning.alternatives import alternatives
 from rackserve.planning.engine_facts import engine_for
 from rackserve.planning.instance import size_instance
 from rackserve.planning.memory import MIB
+from rackserve.planning.part import Part
 from rackserve.planning.plans import GpuServicePlan
 from rackserve.planning.request import Request
 from rackserve.planning.runtime_choice import chosen_runtime
+from rackserve.planning.served import served
 from rackserve.planning.sized import Alternative, Sizing
 from rackserve.planning.stack import Stack
 
@@ -34,9 +36,9 @@ _OPTIONAL = ("kv_cache_dtype", "quantization", "tensor_parallel", "pipeline_para
 
 
 def plan_gpus(
-    host: Host, gpu: Gpu, stack: Stack, catalog: Catalog, ports: Mapping[str, int]
+    host: Host, gpu: Gpu, stack: Stack, catalog: Catalog, *, ports: Mapping[str, int], parts: Mapping[str, Part]
 ) -> tuple[tuple[GpuServicePlan, ...], tuple[Problem, ...]]:
-    """The services that fit, and what is wrong with the others."""
+    """The services that fit, and what is wrong with the others. parts: by service, of instances over several hosts."""
     assigned, problems = assign(host)
     shares = ceilings(host, assigned, problems)
     unsteady = _unsteady(host, gpu, assigned, catalog)
@@ -45,16 +47,29 @@ def plan_gpus(
     for service in host.services:
         if service.name not in assigned or service.name not in shares or service.name in unsteady:
             continue
-        model = catalog.models[service.model]
+        if service.name in parts and () in parts[service.name].cards:
+            # Another of its hosts has not enough of them, and says so.
+            continue
         numbers = assigned[service.name]
         request = request_for(
             host, gpu, service, stack=stack, catalog=catalog, gpus=len(numbers), ceiling=shares[service.name]
         )
         request = replace(request, host_mib=_ram_left(host, gpu, planned))
+        part = parts.get(service.name)
+        if part is not None:
+            request = part.request(request, gpu_mib(gpu, part.memory_mib))
         sized = size_instance(request)
         if isinstance(sized, Sizing) and sized.fits:
-            planned.append(GpuServicePlan(service, model, sized, numbers, ports[service.name]))
-        else:
+            port, runtime = ports[service.name], stack.runtimes[sized.request.runtime]
+            member = part.member(service, sized, runtime, catalog) if part is not None else None
+            if isinstance(member, Problem):
+                problems.append(member)
+                continue
+            plan = served(
+                host, service, sized, gpus=numbers, port=port, runtime=runtime, catalog=catalog, member=member
+            )
+            planned.append(plan)
+        elif part is None or part.rank == 0:
             problems.append(_refusal(host, service, request, sized, catalog))
     return tuple(planned), tuple(problems)
 

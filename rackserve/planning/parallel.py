@@ -59,8 +59,12 @@ def _chosen(shape: Shape, gpus: int, pipeline: int | None, host_gpus: int) -> Pa
         return f"pipeline parallel {stages} does not divide {gpus} GPUs"
     across = gpus // stages
     largest = min(across, host_gpus)
+    # Ranks are handed out host by host: a group that does not divide a host's GPUs would reach into the next one.
+    whole = host_gpus if gpus > host_gpus else across
     tensor = next(
-        size for size in range(largest, 0, -1) if across % size == 0 and not tensor_parallel_problem(shape, size)
+        size
+        for size in range(largest, 0, -1)
+        if across % size == 0 and whole % size == 0 and not tensor_parallel_problem(shape, size)
     )
     if pipeline is not None:
         reason = f"tensor parallel {tensor} in each of {stages} stages"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,33 +11,22 @@ from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
 from rackserve.domain.model import GgufFile, LanguageModel
 from rackserve.domain.service import Service
-from rackserve.planning.memory import Footprint
+from rackserve.planning.memory import MIB, Footprint
+from rackserve.planning.model_source import GgufSource, SnapshotSource
 from rackserve.planning.sized import Sizing
-from rackserve.planning.stack import Stack
+from rackserve.planning.stack import Stack, StackRuntime
+from rackserve.runtimes.launch import Launch
+from rackserve.runtimes.member import Member
 
 LLAMACPP = "llama.cpp"
 
 
-@dataclass(frozen=True, slots=True)
-class ServicePlan:
-    """One service, decided: what it serves, at which length, for how many, in how much memory, and where.
+class _Served:
+    """What follows from a service's name and address, whatever serves it."""
 
-    `max_model_len` is tokens of prompt plus completion of one request; `slots` requests run at once.
-    """
-
+    __slots__ = ()
     service: Service
-    model: LanguageModel
-    gguf: GgufFile
-    max_model_len: int
-    slots: int
-    footprint: Footprint
-    kv_bytes_per_token: float
     port: int
-    model_url: str
-    model_path: str
-    start_timeout: int
-    reasons: tuple[str, ...]
-    warnings: tuple[str, ...]
 
     @property
     def name(self) -> str:
@@ -54,10 +44,47 @@ class ServicePlan:
         return f"rackserve-{self.name}"
 
     @property
+    def answers(self) -> bool:
+        """Whether clients are served on this host."""
+        return True
+
+    @property
     def probe_url(self) -> str:
         """Where the host itself reaches the service."""
         address = "127.0.0.1" if self.service.listen == "0.0.0.0" else self.service.listen  # noqa: S104 (compared, not bound)
         return f"http://{address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServicePlan(_Served):
+    """One service in the host's RAM, decided: what it serves, at which length, for how many, in how much memory.
+
+    `max_model_len` is tokens of prompt plus completion of one request; `slots` requests run at once.
+    """
+
+    service: Service
+    model: LanguageModel
+    gguf: GgufFile
+    max_model_len: int
+    slots: int
+    footprint: Footprint
+    kv_bytes_per_token: float
+    port: int
+    source: GgufSource
+    start_timeout: int
+    launch: Launch
+    reasons: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+    @property
+    def model_path(self) -> str:
+        """Where the model is on the host."""
+        return self.source.path
+
+    @property
+    def runtime_name(self) -> str:
+        """What serves it."""
+        return LLAMACPP
 
     @property
     def context_size(self) -> int:
@@ -82,6 +109,7 @@ class ServicePlan:
             "activation_gib_per_gpu": round(self.footprint.compute_mib / 1024, 3),
             "overhead_gib_per_gpu": round(self.footprint.process_mib / 1024, 3),
             "memory_max_mib": self.footprint.limit_mib,
+            "argv": list(self.launch.argv),
             "tensor_parallel": 1,
             "pipeline_parallel": 1,
             # No GPU, whose memory could be shared out.
@@ -96,35 +124,63 @@ class ServicePlan:
 
 
 @dataclass(frozen=True, slots=True)
-class GpuServicePlan:
-    """One service on GPUs, decided. `gpus` are their numbers in PCI order."""
+class GpuServicePlan(_Served):
+    """One service on GPUs, decided. `gpus` are their numbers in PCI order; none where the engine runs on the CPU.
+
+    runtime: as the stack has it. source: None for a GGUF file that the catalogue does not list. start_timeout: seconds.
+    member: this host's part, where the instance is spread over several.
+    """
 
     service: Service
     model: LanguageModel
     sizing: Sizing
     gpus: tuple[int, ...]
     port: int
+    runtime: StackRuntime
+    source: GgufSource | SnapshotSource | None
+    model_path: str
+    start_timeout: int
+    launch: Launch
+    member: Member | None = None
 
     @property
-    def name(self) -> str:
-        """The service's name, also the systemd instance."""
-        return self.service.name
+    def runtime_name(self) -> str:
+        """What serves it."""
+        return self.sizing.request.runtime
+
+    @property
+    def answers(self) -> bool:
+        """Whether clients are served on this host; of an instance over several hosts the head answers."""
+        return self.member is None or self.member.is_head
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """Those of the sizing, and of what the service is exposed to."""
-        return (*self.sizing.warnings, *exposure(self.service))
+        """Those of the sizing, of the runtime's options, and of what the service is exposed to."""
+        sizing = self.sizing.warnings if self.answers else ()
+        return (*sizing, *self._unpinned(), *self.launch.warnings, *exposure(self.service))
+
+    def _unpinned(self) -> tuple[str, ...]:
+        """Whether hosts that serve one instance together could come to hold different weights."""
+        followed = isinstance(self.source, SnapshotSource) and self.source.revision is None
+        if self.member is None or not self.member.is_head or not followed:
+            return ()
+        return ("revision is not stated: its hosts may have fetched different commits, whose parts do not go together",)
 
     def as_dict(self) -> dict[str, Any]:
-        """The object of `plan --json` for one service, without argv."""
+        """The object of `plan --json` for one service."""
         return {
             "name": self.name,
             **self.sizing.as_dict(),
+            "argv": list(self.launch.argv),
             "gpus": list(self.gpus),
-            "listen": self.service.listen,
-            "port": self.port,
+            "listen": self.service.listen if self.answers else None,
+            "port": self.port if self.answers else None,
+            "member": self.member.as_dict() if self.member is not None else None,
             "warnings": list(self.warnings),
         }
+
+
+AnyServicePlan = ServicePlan | GpuServicePlan
 
 
 def exposure(service: Service) -> tuple[str, ...]:
@@ -141,7 +197,7 @@ def exposure(service: Service) -> tuple[str, ...]:
 class HostPlan:
     """Everything decided for one host. With `errors`, only what does fit is listed, and nothing is installed.
 
-    services: those in the host's RAM, which this version installs. gpu_services: those on GPUs. capacity_mib: RAM
+    services: those in the host's RAM. gpu_services: those on GPUs. capacity_mib: RAM
     for the former. stack: None where it could not be solved, or no runtime is planned.
     """
 
@@ -154,22 +210,23 @@ class HostPlan:
     stack: Stack | None = None
 
     @property
-    def not_installable(self) -> tuple[Problem, ...]:
-        """Why this version cannot put the plan onto the host, though it fits."""
-        return tuple(
-            Problem(
-                f"is planned for {self.gpu.name}, but this version of rackserve installs services on cpu hosts only",
-                host=self.host.name,
-                service=service.name,
-                hint="`rackserve plan` shows what it would be",
-            )
-            for service in self.gpu_services
-        )
+    def all_services(self) -> tuple[AnyServicePlan, ...]:
+        """In RAM, then on GPUs."""
+        return (*self.services, *self.gpu_services)
+
+    def serves(self, runtime: str) -> bool:
+        """Whether a service of this host has the runtime."""
+        return any(service.runtime_name == runtime for service in self.all_services)
+
+    @property
+    def engines_mib(self) -> int:
+        """MiB of RAM that paged engines on the CPU need together."""
+        return sum(math.ceil(plan.sizing.used_bytes / MIB) for plan in self.gpu_services if not plan.gpus)
 
     @property
     def used_mib(self) -> int:
-        """MiB that all planned services need together."""
-        return sum(plan.footprint.total_mib for plan in self.services)
+        """MiB of RAM that all planned services need together."""
+        return sum(plan.footprint.total_mib for plan in self.services) + self.engines_mib
 
     @property
     def budget_mib(self) -> int:

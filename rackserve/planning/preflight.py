@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from rackserve.catalog.loader import Catalog
+from rackserve.domain.archives import ArchiveRuntime
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.node import Node
-from rackserve.planning.plans import HostPlan
-from rackserve.runtimes.llamacpp import FromSource, Origin, origin
+from rackserve.planning.container_host import podman_problems
+from rackserve.planning.macos import is_mac
+from rackserve.planning.plans import LLAMACPP, HostPlan
+from rackserve.runtimes.archives import PROGRAMS, ArchiveRelease, Wanted, archive_release
+from rackserve.runtimes.environments import FromRequirements, environment_origin, wheel_backend
+from rackserve.runtimes.llamacpp_origins import CPU, Compute, FromSource, Origin, origin
 
 # Firmware and the kernel take part of the installed memory; a stated size is met at this share of it.
 MEMORY_TOLERANCE = 0.92
+PYTHON_RUNTIMES = ("vllm", "sglang")
 
 
 def host_problems(plan: HostPlan, catalog: Catalog, node: Node | None) -> list[str]:
@@ -17,15 +23,23 @@ def host_problems(plan: HostPlan, catalog: Catalog, node: Node | None) -> list[s
     if node is None:
         return ["the host did not tell what it is (os-release, memory, architecture)"]
     problems = []
-    if not node.systemd:
-        problems.append("PID 1 is not systemd: rackserve runs services as systemd units")
-    if not plan.host.gpu_simulated:
-        problems.extend(_tag_problems(plan.gpu, catalog, node))
+    if is_mac(plan):
+        problems.extend(_apple_problems(plan, node))
+    else:
+        if not node.systemd:
+            problems.append("PID 1 is not systemd: rackserve runs services as systemd units")
+        if not plan.host.gpu_simulated:
+            problems.extend(_tag_problems(plan.gpu, catalog, node))
     stated = plan.host.memory_mib
     if stated is not None and node.memory_mib < stated * MEMORY_TOLERANCE:
         problems.append(f"memory_mib says {stated}, the host has {node.memory_mib} MiB: set it to what is there")
-    if plan.services:
+    if plan.serves(LLAMACPP) and not is_mac(plan):
         problems.extend(_runtime_problems(plan, catalog, node))
+    problems.extend(podman_problems(plan, catalog, node.system))
+    releases = (archive_origin(plan, catalog, node, runtime) for runtime in PROGRAMS)
+    problems.extend(release for release in releases if isinstance(release, str))
+    environments = (environment_of(plan, catalog, node, runtime) for runtime in PYTHON_RUNTIMES)
+    problems.extend(environment for environment in environments if isinstance(environment, str))
     return problems
 
 
@@ -56,7 +70,35 @@ def llamacpp_origin(plan: HostPlan, catalog: Catalog, node: Node | None) -> Orig
     """Where llama-server comes from on this host, or why from nowhere."""
     if node is None:
         return "the host is unknown"
-    return origin(plan.host.llamacpp, catalog, node)
+    return origin(plan.host.llamacpp, catalog, node, _compute(plan))
+
+
+def archive_origin(
+    plan: HostPlan, catalog: Catalog, node: Node, runtime: ArchiveRuntime
+) -> ArchiveRelease | str | None:
+    """The release of a runtime on this host, or why there is none; None where no service has that runtime."""
+    built = next((service.runtime for service in plan.gpu_services if service.runtime_name == runtime), None)
+    if built is None or is_mac(plan):
+        return None
+    return archive_release(plan.host, catalog, node, Wanted(runtime, built.version, built.backend))
+
+
+def environment_of(plan: HostPlan, catalog: Catalog, node: Node, runtime: str) -> FromRequirements | str | None:
+    """The Python environment of a runtime on this host, or why there is none; None where no service wants one."""
+    wanted = (service.runtime for service in plan.gpu_services if service.runtime_name == runtime)
+    for built in wanted:
+        backend = wheel_backend(built.backend)
+        if built.install == "wheel" and backend is not None:
+            return environment_origin(runtime, built.version, backend, catalog, node)
+    return None
+
+
+def _compute(plan: HostPlan) -> Compute:
+    """What llama-server is to compute with, as the stack has it; a pretended GPU's services run on the CPU."""
+    runtime = plan.stack.runtimes.get(LLAMACPP) if plan.stack is not None else None
+    if runtime is None or plan.host.gpu_simulated:
+        return CPU
+    return Compute(runtime.backend, runtime.cuda or runtime.rocm, (plan.gpu.target,) if plan.gpu.target else ())
 
 
 def _tag_problems(gpu: Gpu, catalog: Catalog, node: Node) -> list[str]:

@@ -23,7 +23,7 @@ class Request:
     files: GGUF files by quantization, with their bytes. file_parts: bytes of the embedding and of the output matrix in
     the one file there is, where its header was read; an output of 0 is the embedding.
     host_mib: RAM of the host, where layers may be offloaded to it; host_ceiling: the share of it that may be used.
-    host_gpus: GPUs of one host, in which tensor parallelism stays.
+    host_gpus: GPUs of one host, in which tensor parallelism stays. hosts: how many are known to take part.
     max_model_len, avg_tokens: tokens of prompt plus completion. concurrency: requests at the peak.
     utilization: the engine's own memory flag, in its own meaning. ceiling: share of the GPU's memory that this
     instance may use. shared_prompts: whether requests begin alike, None if nobody said.
@@ -53,6 +53,7 @@ class Request:
     host_mib: int | None = None
     host_ceiling: float = 0.85
     host_gpus: int = HOST_GPUS
+    hosts: int = 1
     shared_prompts: bool | None = None
 
     @property

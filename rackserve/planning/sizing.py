@@ -223,7 +223,7 @@ def _not_in_the_command(engine: EngineInstance, length: int) -> Iterator[str]:
             f"the command starts one replica on {parallel.tensor * parallel.pipeline} GPUs: start it once for each of "
             f"{parallel.replicas}, on GPUs and a port of its own, or leave tensor_parallel out"
         )
-    if parallel.tensor * parallel.pipeline > request.host_gpus:
+    if parallel.tensor * parallel.pipeline > request.host_gpus * request.hosts:
         yield f"more than the {request.host_gpus} GPUs of one host: {request.runtime} has to be started on all of them"
     if request.shape.extras:
         yield (

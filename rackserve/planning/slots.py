@@ -17,7 +17,10 @@ from rackserve.domain.policy import KV_HEADROOM, USABLE_SHARE
 from rackserve.domain.service import Service
 from rackserve.domain.shape import Shape
 from rackserve.planning.memory import Footprint, footprint, kv_bytes_per_token
+from rackserve.planning.model_source import file_source
 from rackserve.planning.plans import HostPlan, ServicePlan, exposure
+from rackserve.runtimes.endpoint import Endpoint
+from rackserve.runtimes.llamacpp import in_memory
 
 # llama.cpp rounds a slot's context up to 256 cells; planning in the same step keeps the plan and the server equal.
 CONTEXT_STEP = 256
@@ -82,11 +85,13 @@ class _Choice:
         return low * CONTEXT_STEP if low * CONTEXT_STEP >= least else 0
 
 
-def plan_slots(empty: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> HostPlan:
-    """The plan of a host whose services all live in its RAM. `ports`: by service."""
-    host = empty.host
-    choices = [_choice(service, catalog.models[service.model]) for service in host.services]
-    lengths, left = _lengths(choices, empty.budget_mib)
+def plan_slots(before: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> HostPlan:
+    """The plan of a host whose services live in its RAM, beside those planned already. `ports`: by service."""
+    host, empty = before.host, before
+    taken = {plan.name for plan in before.gpu_services} | {problem.service for problem in before.errors}
+    mine = [service for service in host.services if service.name not in taken]
+    choices = [_choice(service, catalog.models[service.model]) for service in mine]
+    lengths, left = _lengths(choices, before.budget_mib - before.engines_mib)
     planned, errors = [], []
     for choice in choices:
         name = choice.service.name
@@ -94,7 +99,7 @@ def plan_slots(empty: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> H
             planned.append(_service_plan(empty, catalog, choice, lengths[name], ports[name]))
         else:
             errors.append(_refusal(empty, choice, left))
-    return HostPlan(host, empty.gpu, empty.capacity_mib, tuple(planned), tuple(errors))
+    return replace(before, services=tuple(planned), errors=(*before.errors, *errors))
 
 
 def _lengths(choices: list[_Choice], budget_mib: int) -> tuple[dict[str, int], int]:
@@ -128,20 +133,22 @@ def _choice(service: Service, model: LanguageModel) -> _Choice:
 
 
 def _service_plan(empty: HostPlan, catalog: Catalog, choice: _Choice, length: int, port: int) -> ServicePlan:
-    host, model = empty.host, choice.model
-    hub = host.model_hub or catalog.hub.url
+    host, model, need = empty.host, choice.model, choice.footprint(length)
+    source = file_source(model, choice.gguf, host.model_hub or catalog.hub.url, host.models_dir)
+    endpoint = Endpoint(choice.service.name, source.path, choice.service.listen, port)
+    title = f"{model.name} {choice.gguf.quantization} on llama.cpp"
     return ServicePlan(
         service=choice.service,
         model=model,
         gguf=choice.gguf,
         max_model_len=length,
         slots=choice.service.slots,
-        footprint=choice.footprint(length),
+        footprint=need,
         kv_bytes_per_token=kv_bytes_per_token(choice.shape, choice.service.llamacpp_kv),
         port=port,
-        model_url=f"{hub.rstrip('/')}/{model.repo}/resolve/{model.revision}/{choice.gguf.file}",
-        model_path=f"{host.models_dir}/{model.folder}/{choice.gguf.file}",
+        source=source,
         start_timeout=host.start_timeout,
+        launch=in_memory(choice.service, endpoint, max_model_len=length, need=need, title=title),
         reasons=_reasons(empty, choice, length),
         warnings=_warnings(empty, choice, length),
     )

@@ -12,7 +12,7 @@ from typing import Literal
 from rackserve.catalog.loader import Catalog
 from rackserve.domain.errors import Problem
 from rackserve.domain.gpu import Vendor
-from rackserve.domain.stack import AmdDriver, Flavour, InstallKind, NvidiaDriver
+from rackserve.domain.stack import AmdDriver, Backend, Flavour, InstallKind, NvidiaDriver
 from rackserve.planning.stack_builds import Chosen, choose
 from rackserve.planning.stack_rules import (
     Driver,
@@ -40,7 +40,7 @@ class StackRuntime:
 
     version: str
     install: InstallKind
-    backend: str
+    backend: Backend
     cuda: str | None
     rocm: str | None
     torch: str | None

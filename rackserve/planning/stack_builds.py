@@ -23,7 +23,11 @@ class Chosen:
 
 
 def choose(wish: Wish, driver: Driver | None, runtime: str, version: str | None) -> Chosen | tuple[Problem, ...]:
-    """The version that is asked for, else the newest that suits, or all problems of the best one."""
+    """The version that is asked for, else the newest that suits, or all problems of the best one.
+
+    Of those that suit, the newest that can be installed as it is comes first: one that nobody has pinned takes an
+    operator's own requirements or image.
+    """
     known = [entry for entry in wish.facts.runtimes.values() if entry.runtime == runtime]
     if not known:
         names = ", ".join(sorted({entry.runtime for entry in wish.facts.runtimes.values()}))
@@ -32,12 +36,19 @@ def choose(wish: Wish, driver: Driver | None, runtime: str, version: str | None)
     if not ranges:
         return (_unknown(wish, runtime, version, known),)
     outcomes = [_choose_build(wish, driver, entry, version) for entry in ranges]
-    for outcome in outcomes:
-        if isinstance(outcome, Chosen) and not outcome.problems:
-            return outcome
+    suitable = [outcome for outcome in outcomes if isinstance(outcome, Chosen) and not outcome.problems]
+    if suitable:
+        return next((outcome for outcome in suitable if _is_pinned(wish, outcome)), suitable[0])
     first = outcomes[0]
     problems = first.problems if isinstance(first, Chosen) else first
     return tuple(_with_way_out(wish, driver, problem) for problem in problems)
+
+
+def _is_pinned(wish: Wish, chosen: Chosen) -> bool:
+    """Whether its files are known by their checksums; other builds than wheels and images have pins of their own."""
+    build = chosen.build
+    pin = (build.install, chosen.versions.runtime, chosen.version, build.backend)
+    return build.install not in {"wheel", "image"} or pin in wish.pinned
 
 
 def _ranges(known: list[RuntimeVersions], version: str | None) -> list[RuntimeVersions]:

@@ -45,6 +45,7 @@ class Wish:
     gpus: one card of each kind, all of one vendor. strangers: cards of other vendors. system, kernel: None where they
     are not known. kernel_package: what has to be installed for that kernel, empty for one that is there.
     host_rocm: the runtime that needs ROCm's user space on the host, empty where none does.
+    pinned: wheels and images whose files the catalogue knows by their checksums: (install, runtime, version, backend).
     """
 
     request: StackRequest
@@ -56,6 +57,7 @@ class Wish:
     kernel: str | None
     kernel_package: str = ""
     host_rocm: str = ""
+    pinned: frozenset[tuple[str, str, str, str]] = frozenset()
 
     def problem(self, message: str, key: str, hint: str = "") -> Problem:
         """A problem of this host."""
@@ -75,7 +77,13 @@ def wish_of(request: StackRequest, catalog: Catalog) -> Wish:
     strangers = tuple(gpu for gpu in cards if gpu.vendor != vendor)
     system = catalog.stacks.systems.get(request.os) if request.os is not None else None
     kernel, package = _kernel(request, gpus, system)
-    return Wish(request, catalog.stacks, gpus, strangers, vendor, system, kernel, package)
+    return Wish(request, catalog.stacks, gpus, strangers, vendor, system, kernel, package, pinned=_pinned(catalog))
+
+
+def _pinned(catalog: Catalog) -> frozenset[tuple[str, str, str, str]]:
+    wheels = {("wheel", entry.runtime, entry.version, entry.backend) for entry in catalog.requirements.values()}
+    images = {("image", entry.runtime, entry.version, entry.backend) for entry in catalog.images.values()}
+    return frozenset(wheels | images)
 
 
 def _kernel(request: StackRequest, gpus: tuple[Gpu, ...], system: SystemFacts | None) -> tuple[str | None, str]:

@@ -7,8 +7,8 @@ import plistlib
 import re
 
 from rackserve.planning.driver_plan import DriverPlan
-from rackserve.rendering import LIBEXEC, TEMPLATES, UNIT_FOLDER, RenderedFile, template_text
 from rackserve.rendering.repositories import repository_file
+from rackserve.rendering.text import LIBEXEC, TEMPLATES, UNIT_FOLDER, RenderedFile, program, template_text
 
 PREFERENCES = "/etc/apt/preferences.d/10-rackserve-driver"
 UNATTENDED = "/etc/apt/apt.conf.d/52rackserve-unattended"
@@ -23,7 +23,7 @@ MEMORY_PLIST = f"/Library/LaunchDaemons/{MEMORY_DAEMON}.plist"
 # Not the toolkit's own environment file, which is the operator's, and which wins over this.
 CDI_DROP_IN = f"{UNIT_FOLDER}/nvidia-cdi-refresh.service.d/10-rackserve.conf"
 # Who may open /dev/kfd and render nodes; NVIDIA's nodes are open to all, and fenced off by each service's unit.
-_GROUPS = {"amd": ("render", "video"), "intel": ("render",)}
+GROUPS = {"amd": ("render", "video"), "intel": ("render",)}
 # What asks the vendor's own interface of the cards, on behalf of gpu-ready.
 _ASKING = {"nvidia": "ask-cuda", "intel": "ask-intel"}
 _HEADER = "# Written by rackserve; changes here are overwritten by the next run."
@@ -62,20 +62,17 @@ def driver_files(plan: DriverPlan) -> tuple[RenderedFile, ...]:
     files = [
         RenderedFile(MODULES_LOAD, f"{_HEADER}\n{modules}"),
         RenderedFile(EXPECTED, expected_text(plan)),
-        _program("gpu-ready"),
+        program("gpu-ready"),
+        program("rackserve_gpus.py"),
         RenderedFile(GPU_READY_UNIT, (TEMPLATES / "systemd" / "gpu-ready.service").read_text(encoding="utf-8")),
-        RenderedFile(GPU_DROP_IN, template_text("systemd/05-gpu.conf.j2", groups=_GROUPS.get(plan.vendor, ()))),
+        RenderedFile(GPU_DROP_IN, template_text("systemd/05-gpu.conf.j2", groups=GROUPS.get(plan.vendor, ()))),
     ]
     if plan.vendor == "nvidia":
         nouveau = (TEMPLATES / "modprobe" / "rackserve-gpu.conf").read_text(encoding="utf-8")
         files.append(RenderedFile(MODPROBE, nouveau))
     if plan.vendor in _ASKING:
-        files.append(_program(_ASKING[plan.vendor]))
+        files.append(program(_ASKING[plan.vendor]))
     return tuple(sorted(files, key=lambda file: file.path))
-
-
-def _program(name: str) -> RenderedFile:
-    return RenderedFile(f"{LIBEXEC}/{name}", (TEMPLATES / "libexec" / name).read_text(encoding="utf-8"), "755")
 
 
 def toolkit_files(plan: DriverPlan) -> tuple[RenderedFile, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rackserve.planning.driver_plan import PlannedRepository
-from rackserve.rendering import RenderedFile
+from rackserve.rendering.text import RenderedFile
 
 _HEADER = "# Written by rackserve; changes here are overwritten by the next run.\n"
 _RPM_KEYS = "/etc/pki/rpm-gpg"

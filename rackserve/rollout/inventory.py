@@ -25,10 +25,10 @@ class InventoryHost:
     data: dict[str, Any]
 
 
-def read_inventory(path: str, limit: tuple[str, ...] = ()) -> tuple[InventoryHost, ...]:
-    """Hosts of an inventory file, or those whose name or group matches one of `limit` (shell patterns).
+def read_inventory(path: str) -> tuple[InventoryHost, ...]:
+    """Hosts of an inventory file.
 
-    Raises InputError naming the file if it is missing, cannot be executed, holds no hosts or none that match.
+    Raises InputError naming the file if it is missing, cannot be executed or holds no hosts.
     """
     if not path.startswith("@") and not Path(path).is_file():
         if Path(path).is_dir():
@@ -48,6 +48,11 @@ def read_inventory(path: str, limit: tuple[str, ...] = ()) -> tuple[InventoryHos
     hosts = _parse(path, done.stdout)
     if not hosts:
         raise InputError([Problem("holds no hosts", where=path)])
+    return hosts
+
+
+def limited(hosts: tuple[InventoryHost, ...], limit: tuple[str, ...], path: str) -> tuple[InventoryHost, ...]:
+    """Those whose name or group matches one of `limit` (shell patterns); all without it. Raises InputError for none."""
     selected = tuple(host for host in hosts if not limit or _matches(host, limit))
     if not selected:
         names = ", ".join(host.name for host in hosts[:10])

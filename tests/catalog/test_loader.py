@@ -73,7 +73,15 @@ def test_our_catalogue_loads_and_is_not_empty():
 def _entries() -> list[Any]:
     ours = load_catalog()
     facts = ours.llamacpp
-    return [*ours.gpus.values(), *ours.models.values(), *facts.packages, *facts.archives, facts.build, ours.hub]
+    return [
+        *ours.gpus.values(),
+        *ours.models.values(),
+        *facts.packages,
+        *facts.archives,
+        *facts.backends,
+        facts.build,
+        ours.hub,
+    ]
 
 
 @pytest.mark.parametrize("entry", _entries(), ids=lambda entry: str(next(iter(entry)))[:60])
@@ -136,7 +144,7 @@ def test_a_hub_of_the_users_own_is_where_models_are_fetched_from(write):
     path = write("hub.toml", '[hub]\nurl = "https://hub.example"\nsource = "test"\ndate = "2026-11-23"\n')
     data = {"gpu_tag": "cpu", "memory_mib": 4096, "services": [{"name": "a", "model": "qwen3-0.6b"}]}
     plan = plan_hosts(load_hosts([("h", data)]), load_catalog((path,)))[0]
-    assert plan.services[0].model_url.startswith("https://hub.example/Qwen/Qwen3-0.6B-GGUF/resolve/")
+    assert plan.services[0].source.url.startswith("https://hub.example/Qwen/Qwen3-0.6B-GGUF/resolve/")
 
 
 # what is refused

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -48,6 +50,26 @@ def test_a_host_is_read():
     assert (node.distribution, node.codename, node.architecture, node.glibc) == ("debian", "forky", "x86_64", "2.43")
     assert (node.memory_mib, node.systemd, node.pci_gpus) == (24105, True, ())
     assert {"avx2", "fpu"} <= node.cpu_flags
+
+
+@pytest.mark.parametrize(
+    ("said", "version"),
+    [("Python 3.11.2", "3.11"), ("Python 3.14.0rc2+", "3.14"), ("Python 3.9.25", "3.9"), ("", ""), ("sh: no", "")],
+)
+def test_the_systems_own_python_is_read(said, version):
+    assert parse_node([*NODE, f"python={said}"]).python == version
+
+
+def test_a_host_without_python_has_none():
+    assert parse_node(NODE).python == ""
+
+
+def test_the_systems_own_python_is_asked_for():
+    # This machine's own, which need not be the one that runs the tests.
+    program = ["/usr/bin/python3", "-c", "import sys; print(sys.version_info[1])"]
+    own = subprocess.run(program, capture_output=True, check=True)
+    said = subprocess.run(["sh", "-c", NodeFact().command()], capture_output=True, text=True, check=True).stdout
+    assert parse_node(said.splitlines()).python == f"3.{int(own.stdout)}"
 
 
 def test_gpus_are_display_controllers_and_accelerators_by_id():

@@ -22,6 +22,7 @@ class FakeHost:
 
     facts: dict[type, Any]
     name: str = "h1"
+    print_prefix: str = "[h1] "
     noops: list[str] = field(default_factory=list)
 
     def get_fact(self, fact: type, **_: Any) -> Any:

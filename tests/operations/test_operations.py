@@ -24,8 +24,9 @@ from rackserve.operations.packages import installed
 from rackserve.operations.release import llama_server
 from rackserve.operations.require import require
 from rackserve.operations.service import only, serving
-from rackserve.rendering import RenderedFile
-from rackserve.runtimes.llamacpp import FromArchive, FromPackage, FromSource
+from rackserve.rendering.text import RenderedFile
+from rackserve.runtimes.llamacpp_build import Recipe
+from rackserve.runtimes.llamacpp_origins import FromArchive, FromPackage, FromSource
 from tests.operations.hosts import on
 from tests.operations.sending import FakeHost, commands, script_of
 
@@ -132,7 +133,12 @@ def test_a_service_that_serves_its_plan_is_left_alone():
 )
 def test_a_service_that_does_not_is_started(state):
     (command,) = commands(serving, {Unit: state}, **UNIT)
-    assert script_of(command) == ("start.sh", "rackserve@chat.service", "60")
+    assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "program")
+
+
+def test_a_service_in_a_container_is_started_as_one():
+    (command,) = commands(serving, {Unit: ABSENT}, **UNIT | {"program": None})
+    assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "container")
 
 
 def test_services_that_nobody_planned_are_removed_and_no_other():
@@ -173,7 +179,7 @@ def test_an_archive_is_fetched_unpacked_switched_to_and_removed():
     archive = f"/var/cache/rackserve/archives/{ARCHIVE.release}.tar.gz"
     fetch, unpack, remove, activate = release_commands(ARCHIVE, ReleaseState(frozenset(), ""))
     assert script_of(fetch) == ("fetch.sh", ARCHIVE.url, ARCHIVE.sha256, "0", archive)
-    assert script_of(unpack) == ("release.sh", f"{FOLDER}/{ARCHIVE.release}", archive)
+    assert script_of(unpack) == ("release.sh", f"{FOLDER}/{ARCHIVE.release}", archive, "cpu")
     assert remove.get_raw_value() == f"rm -f {archive}"
     assert script_of(activate) == ("activate.sh", f"{FOLDER}/{ARCHIVE.release}", *ACTIVATE)
 
@@ -226,6 +232,22 @@ def test_the_first_host_builds_and_the_result_is_kept(tmp_path, source, name):
     built = ["packages.sh", "sh", "sh", "build.sh", "download"]
     assert shape(sent) == [*built, "mkdir", "upload", "sh", "release.sh", "rm", "activate.sh"]
     assert [path.name for path in kept.parent.iterdir()] == [kept.name]
+
+
+def test_a_build_is_told_what_it_is_for_and_the_release_is_checked_for_it(tmp_path, source):
+    recipe = Recipe("sycl-1", ("-DONE=1;2", "-DTWO"), ("ROOT=/opt",), "/opt/set up.sh")
+    source = changed(source, backend="sycl", recipe=recipe)
+    host = FakeHost({Releases: ReleaseState(frozenset(), ""), Dpkg: DpkgState(frozenset({"g++"}), ())})
+    sent = []
+    with on(host):
+        for command in llama_server._inner(origin=source, lock_timeout=9):
+            sent.append(command)
+            if isinstance(command, FileDownloadCommand):
+                Path(command.dest).write_bytes(b"built")
+    build, release = (script_of(sent[shape(sent).index(name)]) for name in ("build.sh", "release.sh"))
+    assert build[4:] == ("2", "sycl", "/opt/set up.sh", "ROOT=/opt", "-DONE=1;2", "-DTWO")
+    assert release[-1] == "sycl"
+    assert kept_archive(tmp_path, source).name.endswith("-bookworm-x86_64-sycl-1.tar.gz")
 
 
 def test_an_upload_that_was_cut_off_is_never_taken_for_the_result_of_a_build(source):

@@ -8,7 +8,8 @@ from rackserve.catalog.shapes import shape_of
 from rackserve.domain.policy import RESERVE
 from rackserve.planning.alternatives import alternatives
 from rackserve.planning.engine_instance import kv_layouts
-from rackserve.runtimes.commands import Endpoint, argv
+from rackserve.runtimes.commands import argv
+from rackserve.runtimes.endpoint import Endpoint
 from tests.planning.sizing import CATALOG, impossible, request, sized
 
 HYBRID = shape_of(CATALOG.models["qwen3.6-35b-a3b"])

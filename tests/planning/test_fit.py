@@ -9,6 +9,7 @@ import pytest
 from rackserve.catalog.loader import load_catalog
 from rackserve.domain.errors import InputError
 from rackserve.planning.fit import plan_hosts
+from rackserve.planning.installable import not_installable
 from rackserve.settings import load_hosts
 from tests.planning.making import SMALL, architecture, catalog_of, cpu_host, gguf, model, plan, planned, refused
 
@@ -219,11 +220,20 @@ def test_a_gpu_host_is_planned_on_its_gpu_or_in_memory_when_simulated():
     (real,) = plan_hosts(load_hosts([("h1", data)]), load_catalog())
     assert not real.errors
     assert [(service.name, service.gpus) for service in real.gpu_services] == [("a", (0,))]
-    assert [problem.service for problem in real.not_installable] == ["a"]
+    assert not_installable(real, load_catalog()) == ()
     (simulated,) = plan_hosts(load_hosts([("h1", data | {"gpu_simulated": True})]), load_catalog())
     assert not simulated.errors
     assert simulated.capacity_mib == 81559
     assert "simulated" in " ".join(simulated.services[0].warnings)
+
+
+def test_a_file_that_nobody_has_listed_is_planned_for_and_not_installed():
+    data = {"gpu_tag": "h100-pcie", "services": [{"name": "a", "model": "qwen3-14b", "runtime": "llama.cpp"}]}
+    (plan,) = plan_hosts(load_hosts([("h1", data)]), load_catalog())
+    assert not plan.errors
+    (problem,) = not_installable(plan, load_catalog())
+    assert (problem.service, problem.key) == ("a", "model")
+    assert "Q4_K_M" in problem.message
 
 
 def test_a_simulated_gpu_is_not_larger_than_the_memory_it_is_served_from():
@@ -242,7 +252,7 @@ def test_where_the_model_is_fetched_from_and_put():
     (service,) = plan(host).services
     revision = "9e6855bc4be717fca1ef21360a1db4b29d5c559a"
     repo, file = "unsloth/SmolLM2-135M-Instruct-GGUF", "SmolLM2-135M-Instruct-Q4_K_M.gguf"
-    assert service.model_url == f"http://mirror.example/hub/{repo}/resolve/{revision}/{file}"
+    assert service.source.url == f"http://mirror.example/hub/{repo}/resolve/{revision}/{file}"
     assert service.model_path == f"/data/models/{repo.replace('/', '--')}@{revision}/{file}"
 
 

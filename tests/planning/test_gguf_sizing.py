@@ -13,7 +13,8 @@ from rackserve.planning.instance import size_instance
 from rackserve.planning.question import Question
 from rackserve.planning.sized import Sizing
 from rackserve.planning.throughput import Decode, decode_bound
-from rackserve.runtimes.commands import Endpoint, argv
+from rackserve.runtimes.commands import argv
+from rackserve.runtimes.endpoint import Endpoint
 from tests.planning.sizing import CATALOG, impossible, request, shape, sized
 
 BIG = {"model": "llama-3.3-70b-instruct", "runtime": "llama.cpp", "max_model_len": 4096}

@@ -82,7 +82,7 @@ def test_parallelism_of_llama_cpp_is_refused(runtime):
 
 
 def test_everything_that_is_wrong_with_services_in_ram_is_told_at_once():
-    wrong = {"runtime": "vllm", "quantization": "Q3", "kv_cache_dtype": "fp8", "concurrency": 300, "gpus": 2}
+    wrong = {"runtime": "sglang", "quantization": "Q3", "kv_cache_dtype": "fp8", "concurrency": 300, "gpus": 2}
     assert {problem.key for problem in problems_of(CPU | {"kernel_module": "open"}, **wrong)} == {
         *wrong,
         "kernel_module",

@@ -10,7 +10,7 @@ from rackserve.catalog.loader import load_catalog
 from rackserve.domain.node import Node
 from rackserve.planning.fit import plan_hosts
 from rackserve.planning.preflight import host_problems, llamacpp_origin
-from rackserve.runtimes.llamacpp import FromPackage
+from rackserve.runtimes.llamacpp_origins import FromPackage
 from rackserve.settings import load_hosts
 from tests.planning.making import SMALL
 

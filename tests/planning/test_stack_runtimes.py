@@ -105,7 +105,21 @@ def test_a_version_of_the_operators_own_is_taken():
     own = RuntimeVersions.model_validate(entry | {"pick": "0.34.0"})
     facts = catalog(runtimes={"mine": own})
     assert solved(L40S, facts=facts, runtimes=["vllm 0.34.1"]).runtimes["vllm"].version == "0.34.1"
+    # Unasked, the newest whose files are pinned.
+    assert solved(L40S, facts=facts, runtimes=["vllm"]).runtimes["vllm"].version == "0.33.0"
+    pinned = facts.requirements["vllm-0.33.0-cuda"].model_copy(update={"id": "mine", "version": "0.34.0"})
+    facts = facts.model_copy(update={"requirements": {**facts.requirements, "mine": pinned}})
     assert solved(L40S, facts=facts, runtimes=["vllm"]).runtimes["vllm"].version == "0.34.0"
+
+
+def test_unasked_the_newest_version_is_taken_that_can_be_installed_as_it_is():
+    amd = solved(MI300X, runtimes=["vllm"]).runtimes["vllm"]
+    assert (amd.version, amd.install) == ("0.31.0", "image")
+    assert ("image", "vllm", amd.version, "rocm") in {
+        ("image", entry.runtime, entry.version, entry.backend) for entry in load_catalog().images.values()
+    }
+    asked = solved(MI300X, runtimes=["vllm 0.33.0"]).runtimes["vllm"]
+    assert (asked.version, asked.install) == ("0.33.0", "wheel")
 
 
 def test_an_unknown_runtime_is_refused_with_the_known_ones():
@@ -165,13 +179,13 @@ def test_amdgpu_is_not_packaged_for_debian():
 
 
 def test_a_wheel_with_rocm_in_it_stays_away_from_rocm_on_the_host():
-    alone = solved(MI300X, runtimes=["vllm"])
+    alone = solved(MI300X, runtimes=["vllm 0.33.0"])
     assert (alone.runtimes["vllm"].install, alone.rocm_on_host) == ("wheel", False)
-    shared = solved(MI300X, runtimes=["vllm", "llama.cpp"])
+    shared = solved(MI300X, runtimes=["vllm 0.33.0", "llama.cpp"])
     assert (shared.runtimes["vllm"].install, shared.rocm_on_host) == ("image", True)
 
 
 def test_a_target_without_kernels_is_refused():
     old = card("mi100", "gfx908", "none", vendor="amd")
     assert "mi100 is gfx908" in the_problem(old, runtimes=["vllm 0.33.0"]).message
-    assert solved(old, runtimes=["ollama"]).runtimes["ollama"].backend == "rocm"
+    assert solved(old, runtimes=["ollama"]).runtimes["ollama"].backend == "vulkan"

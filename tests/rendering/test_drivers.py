@@ -12,7 +12,6 @@ import pytest
 
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.kernel_packages import matches_any
-from rackserve.rendering import RenderedFile
 from rackserve.rendering.drivers import (
     CDI_DROP_IN,
     EXPECTED,
@@ -23,6 +22,7 @@ from rackserve.rendering.drivers import (
     all_files,
     memory_plist,
 )
+from rackserve.rendering.text import RenderedFile
 from tests.planning.test_driver_plan import CATALOG, outcome, planned
 
 needs_apt = pytest.mark.skipif(shutil.which("apt-cache") is None, reason="apt is not installed")

@@ -15,7 +15,9 @@ import pytest
 from rackserve.catalog.loader import load_catalog
 from rackserve.planning.fit import plan_hosts
 from rackserve.planning.plans import HostPlan
-from rackserve.rendering import RenderedFile, drop_in, host_files, unit_digest
+from rackserve.rendering import host_files
+from rackserve.rendering.text import RenderedFile
+from rackserve.rendering.units import drop_in, unit_digest
 from rackserve.settings import load_hosts
 from tests.planning.making import SMALL, planned
 from tests.rendering.units import analyze, directives, needs_systemd
@@ -64,7 +66,7 @@ def root(files: dict[str, RenderedFile], tmp_path_factory: pytest.TempPathFactor
     folder = tmp_path_factory.mktemp("root")
     stubs = [RenderedFile("/opt/rackserve/current/llama.cpp/bin/llama-server", "#!/bin/sh\n", "755")] + [
         RenderedFile(f"/etc/systemd/system/{name}.target", f"[Unit]\nDescription={name}\n")
-        for name in ("sysinit", "basic", "shutdown", "multi-user", "network-online")
+        for name in ("sysinit", "basic", "shutdown", "multi-user", "network-online", "timers")
     ]
     for file in [*files.values(), *stubs]:
         path = folder / file.path.lstrip("/")
@@ -77,6 +79,8 @@ def root(files: dict[str, RenderedFile], tmp_path_factory: pytest.TempPathFactor
 UNITS = ("rackserve@chat.service", "rackserve@small-one.service")
 UNIT_FILES = (
     "/etc/systemd/system/rackserve@.service",
+    "/etc/systemd/system/rackserve-health@.service",
+    "/etc/systemd/system/rackserve-health@.timer",
     *(f"/etc/systemd/system/{unit}.d/10-plan.conf" for unit in UNITS),
 )
 
@@ -93,9 +97,10 @@ def test_a_unit_file_is_the_golden_one(files, path):
 
 
 def test_a_host_gets_these_files_and_no_others(files):
-    assert {path: file.mode for path, file in files.items()} == dict.fromkeys(UNIT_FILES, "644") | {
-        "/usr/libexec/rackserve/drain": "755",
-        "/usr/libexec/rackserve/wait-ready": "755",
+    helpers = ("drain", "gpu-in-use", "health", "launch", "rackserve_gpus.py", "rackserve_helpers.py", "wait-ready")
+    services = ("/etc/rackserve/services/chat.json", "/etc/rackserve/services/small-one.json")
+    assert {path: file.mode for path, file in files.items()} == dict.fromkeys((*UNIT_FILES, *services), "644") | {
+        f"/usr/libexec/rackserve/{name}": "755" for name in helpers
     }
     assert list(files) == sorted(files)
 
@@ -109,7 +114,9 @@ def test_every_file_ends_with_one_newline_and_holds_nothing_unrendered(files):
     for file in files.values():
         assert file.text.endswith("\n")
         assert not file.text.endswith("\n\n")
-        assert not re.search(r"\{\{|\}\}|\{%|%\}", file.text), file.path
+        # A helper is a program of its own, and no template.
+        if not file.path.startswith("/usr/libexec/"):
+            assert not re.search(r"\{\{|\}\}|\{%|%\}", file.text), file.path
 
 
 def test_no_file_says_where_the_operator_keeps_keys(files):
@@ -163,6 +170,9 @@ CHANGES: list[dict[str, Any]] = [
     {"concurrency": 4},
     {"kv_cache_dtype": "q8_0"},
     {"threads": 3},
+    {"max_output_tokens": 100},
+    {"temperature": 0.5},
+    {"repetition_penalty": None},
     {"threads": None},
     {"port": 9001},
     {"listen": "10.0.0.5"},

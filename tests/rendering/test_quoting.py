@@ -15,8 +15,8 @@ from rackserve.catalog.loader import load_catalog
 from rackserve.domain.errors import InputError
 from rackserve.planning.fit import plan_hosts
 from rackserve.planning.plans import ServicePlan
-from rackserve.rendering import drop_in, systemd_word
-from rackserve.runtimes.llamacpp import argv
+from rackserve.rendering.text import systemd_word
+from rackserve.rendering.units import drop_in
 from rackserve.settings import load_hosts
 from tests.planning.making import SMALL, planned
 from tests.rendering.units import analyze, directives, needs_systemd, words_by_manual, words_by_systemd
@@ -174,4 +174,4 @@ def test_the_command_line_in_a_drop_in_is_the_planned_one(service, models_dir):
     commands = [value for _, key, value in directives(drop_in(plan).text) if key == "ExecStart"]
     assert commands[0] == ""
     read = words_by_manual(commands[1].replace("%d/api-key", "%%d/api-key"))
-    assert tuple(read) == argv(plan)
+    assert tuple(read) == plan.launch.argv

@@ -30,7 +30,8 @@ from pyinfra_cli.util import load_deploy_file
 from rackserve.catalog.loader import load_catalog
 from rackserve.planning.fit import plan_hosts
 from rackserve.planning.plans import HostPlan, ServicePlan
-from rackserve.rendering import host_files, unit_digest
+from rackserve.rendering import host_files
+from rackserve.rendering.units import unit_digest
 from rackserve.settings import load_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -201,5 +202,5 @@ def _stat(plan: HostPlan, path: str) -> str:
             return f"{file.mode} root root 1 {hashlib.sha256(file.text.encode()).hexdigest()} {path}"
     for service in plan.services:
         if service.model_path == path:
-            return f"644 root root {service.gguf.size_bytes} - {path}"
+            return f"644 root root {service.source.size_bytes} - {path}"
     return f"600 root root 47 {'0' * 64} {path}"

@@ -145,4 +145,4 @@ def test_a_host_without_services_loses_those_it_has_and_gets_no_runtime(serve):
 def test_uninstalling_a_clean_host_changes_nothing(monkeypatch):
     run = deploy("uninstall.py", {"forky": host()}, {"forky": bare(FORKY)}, monkeypatch)
     assert run.changes == {"forky": []}
-    assert len(run.operations["forky"]) == 4
+    assert len(run.operations["forky"]) == 5

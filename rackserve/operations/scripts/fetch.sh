@@ -1,5 +1,5 @@
-# fetch.sh URL SHA256 SIZE DESTINATION: put a verified file in place; nothing unverified ever has the final name.
-# SIZE is in bytes, 0 where it is not known beforehand.
+# fetch.sh URL CHECKSUM SIZE DESTINATION: put a verified file in place; nothing unverified ever has the final name.
+# CHECKSUM is SHA-256 or SHA-512, as its length tells. SIZE is in bytes, 0 where it is not known beforehand.
 
 fail() {
   echo "$1" >&2
@@ -32,9 +32,14 @@ download() {
   [ "$rc" = 0 ] || fail "not fetched: $url: ${message:-curl failed with $rc}"
 }
 
+# checksum_of FILE
+checksum_of() {
+  "sha${kind}sum" <"$1" | cut -d' ' -f1
+}
+
 matches() {
-  found=$(sha256sum <"$part" | cut -d' ' -f1)
-  [ "$found" = "$sha256" ]
+  found=$(checksum_of "$part")
+  [ "$found" = "$checksum" ]
 }
 
 # A run that died between the last byte and the rename left the whole file: there is nothing to continue.
@@ -46,16 +51,17 @@ already_whole() {
 }
 
 main() {
-  url=$1 sha256=$2 size=$3 destination=$4
+  url=$1 checksum=$2 size=$3 destination=$4
+  kind=$(( ${#checksum} * 4 ))
   umask 022
   folder=$(dirname "$destination")
   staging=$(dirname "$folder")/.staging
-  part=$staging/$sha256
+  part=$staging/$checksum
   mkdir -p "$staging"
   # Another run may still be at it: wait for it, then find its result.
   exec 9>"$part.lock"
   flock -w 7200 9 || fail "not fetched: $url: another run has been fetching it for two hours"
-  [ ! -f "$destination" ] || [ "$(sha256sum <"$destination" | cut -d' ' -f1)" != "$sha256" ] || exit 0
+  [ ! -f "$destination" ] || [ "$(checksum_of "$destination")" != "$checksum" ] || exit 0
   have=$(stat -c %s "$part" 2>/dev/null || echo 0)
   free=$(( $(df -Pk "$staging" | awk 'NR==2 {print $4}') * 1024 ))
   # 16 MiB on top: a file system filled to the last block takes the host down with it.
@@ -70,7 +76,7 @@ main() {
   fi
   if ! matches; then
     rm -f "$part"
-    fail "not used: $url: SHA-256 is $found, expected $sha256"
+    fail "not used: $url: SHA-$kind is $found, expected $checksum"
   fi
   if ! { chmod 644 "$part" && sync "$part" && mkdir -p "$folder" && mv -fT "$part" "$destination"; }; then
     fail "not put in place: $destination"

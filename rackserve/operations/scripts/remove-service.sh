@@ -4,10 +4,17 @@ set -e
 main() {
   name=$1 unit=rackserve@$1.service
   systemctl disable --quiet --now "$unit" 2>/dev/null || systemctl stop "$unit"
+  # It goes with the service, unless that had stopped by itself.
+  systemctl stop "rackserve-health@$name.timer" "rackserve-health@$name.service" 2>/dev/null || :
+  rm -rf "/etc/systemd/system/rackserve-ray@$name.service" "/etc/systemd/system/rackserve-ray@$name.service.d"
   rm -rf "/etc/rackserve/credentials/$name" "/var/lib/rackserve/$name" "/var/cache/rackserve/$name"
+  rm -rf "/etc/rackserve/ollama/$name" "/etc/rackserve/lmstudio/$name.json"
+  rm -f "/etc/rackserve/services/$name".* "/run/rackserve/$name.env"
+  # Left where a host lost its power.
+  if command -v podman >/dev/null; then podman secret rm "rackserve-$name" >/dev/null 2>&1 || :; fi
   if id "rackserve-$name" >/dev/null 2>&1; then userdel "rackserve-$name"; fi
-  # Last: as long as the drop-in is there, the next run knows that there is something left to remove.
-  rm -rf "/etc/systemd/system/$unit.d"
+  # Last: as long as one of these is there, the next run knows that there is something left to remove.
+  rm -rf "/etc/systemd/system/$unit.d" "/etc/containers/systemd/rackserve@$name.container"
   systemctl daemon-reload
   systemctl reset-failed "$unit" 2>/dev/null || :
 }

@@ -1,9 +1,25 @@
-# start.sh UNIT SECONDS: restart a unit and wait until it serves; on failure stop it and show what it said.
+# start.sh UNIT SECONDS KIND: restart a unit and wait until it serves; on failure stop it and show what it said.
+# KIND is program, whose unit is enabled, or container, whose unit podman makes of a file whenever systemd reads units.
 
-main() {
-  unit=$1 deadline=$(( $(date +%s) + $2 ))
+# What the other kind of unit has left would take this one's place.
+load_program() {
+  rm -f "$file"
   systemctl daemon-reload
   systemctl enable --quiet "$unit"
+}
+
+load_container() {
+  rm -f "/etc/systemd/system/multi-user.target.wants/$unit"
+  systemctl daemon-reload
+  [ "$(systemctl show -p UnitFileState --value "$unit")" != generated ] || return 0
+  echo "podman makes no unit of $file:" >&2
+  /usr/lib/systemd/system-generators/podman-system-generator --dryrun 2>&1 >/dev/null | tail -n 3 >&2
+  return 1
+}
+
+main() {
+  unit=$1 deadline=$(( $(date +%s) + $2 )) file=/etc/containers/systemd/${1%.service}.container
+  "load_$3" || return 1
   systemctl reset-failed "$unit" 2>/dev/null
   started=$(date '+%Y-%m-%d %H:%M:%S')
   # Not waited for by systemctl: a silent minute is where firewalls drop idle ssh connections.

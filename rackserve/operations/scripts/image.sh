@@ -1,0 +1,61 @@
+# image.sh IMAGE GIB KEEP WANTED...: have an image, named by its digest, in podman's store.
+# GIB is the room that it takes there on its way and unpacked, 0 where that is not known. Of the images that were pulled
+# by this script the newest KEEP stay, and all that are WANTED.
+
+list=/var/lib/rackserve/images
+
+fail() {
+  echo "$1" >&2
+  exit 1
+}
+
+used_mib() {
+  df -Pm "$store" | awk 'NR == 2 {print $3}'
+}
+
+said_so_far() {
+  echo "$(( $(used_mib) - before )) MiB of $image"
+}
+
+pull() {
+  podman pull --quiet "$image" >"$log" 2>&1
+}
+
+# What is in the list and no longer wanted goes, the oldest first; one that a container still runs is tried again later.
+prune() {
+  # The newest is where it belongs even if it was here before.
+  { grep -vxF "$image" "$list" 2>/dev/null; echo "$image"; } >"$list.new"
+  mv -fT "$list.new" "$list"
+  surplus=$(( $(wc -l <"$list") - keep ))
+  while [ "$surplus" -gt 0 ] && read -r old; do
+    surplus=$(( surplus - 1 ))
+    case " $wanted " in *" $old "*) continue ;; esac
+    if podman rmi "$old" >/dev/null 2>&1 || ! podman image exists "$old"; then
+      grep -vxF "$old" "$list" >"$list.new"
+      mv -fT "$list.new" "$list"
+      echo "removed: $old"
+    fi
+  done <<LISTED
+$(cat "$list")
+LISTED
+}
+
+main() {
+  image=$1 gib=$2 keep=$3
+  shift 3
+  wanted=$*
+  store=$(podman info --format '{{.Store.GraphRoot}}' 2>&1) || fail "podman does not work: $store"
+  free=$(( $(df -Pm "$store" | awk 'NR == 2 {print $4}') / 1024 ))
+  [ "$gib" -le "$free" ] ||
+    fail "not pulled: $image: $(df -P "$store" | awk 'NR == 2 {print $6}') has $free GiB free, $gib GiB are needed"
+  before=$(used_mib)
+  log=$(mktemp)
+  trap 'rm -f "$log"' EXIT
+  # What came whole of an earlier try is used.
+  with_heartbeat said_so_far pull || fail "not pulled: $image: $(grep -v '^$' "$log" | tail -n 1)"
+  podman image exists "$image" || fail "not pulled: podman has no $image afterwards"
+  mkdir -p "$(dirname "$list")"
+  prune
+}
+
+main "$@" </dev/null

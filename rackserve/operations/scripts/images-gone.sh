@@ -1,0 +1,14 @@
+# images-gone.sh: remove the images that rackserve has pulled, except those that somebody else's container uses.
+
+list=/var/lib/rackserve/images
+
+main() {
+  while read -r image; do
+    podman rmi "$image" >/dev/null 2>&1 || ! podman image exists "$image" || echo "in use, left there: $image"
+  done <<LISTED
+$(cat "$list")
+LISTED
+  rm -f "$list"
+}
+
+main "$@" </dev/null

@@ -1,0 +1,80 @@
+"""Whether what fits can also be put onto a host: everything that is fetched is pinned, and may be used. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from rackserve.catalog.loader import Catalog
+from rackserve.domain.errors import Problem
+from rackserve.planning.plans import GpuServicePlan, HostPlan
+from rackserve.runtimes.options import version_problem
+
+_OWN_FILE = "in a file that `catalog` names"
+
+
+def not_installable(plan: HostPlan, catalog: Catalog) -> tuple[Problem, ...]:
+    """Why the plan cannot be put onto the host, though it fits."""
+    return tuple(
+        Problem(message, host=plan.host.name, service=service.name, key=key, hint=hint)
+        for service in plan.gpu_services
+        for found in (_unknown_version, _no_file, _no_image, _no_parts, _no_requirements, _no_licence)
+        for message, key, hint in found(service, plan, catalog)
+    )
+
+
+_Found = Iterator[tuple[str, str, str]]
+
+
+def _unknown_version(service: GpuServicePlan, plan: HostPlan, catalog: Catalog) -> _Found:
+    problem = version_problem(catalog, service.runtime_name, service.runtime.version)
+    if problem is not None and not plan.host.allow_unknown_versions:
+        message, _, hint = problem.rpartition("; ")
+        yield message, "runtime_version", hint
+
+
+def _no_file(service: GpuServicePlan, _plan: HostPlan, _catalog: Catalog) -> _Found:
+    if service.source is None:
+        message = f"{service.model.name} has no {service.sizing.quantization} file in the catalogue to be fetched"
+        yield message, "model", f"list file, size and checksum under [models] {_OWN_FILE}"
+
+
+def _no_image(service: GpuServicePlan, _plan: HostPlan, _catalog: Catalog) -> _Found:
+    container = service.launch.container
+    if container is not None and not container.image:
+        name, runtime = service.runtime_name, service.runtime
+        message = f"no image of {name} {runtime.version} for {runtime.backend} is known by its digest"
+        own = f'set images = {{"{name}": "registry/name@sha256:..."}}'
+        yield message, "images", f"{own}, or add it under [images] {_OWN_FILE}"
+
+
+def _no_parts(service: GpuServicePlan, _plan: HostPlan, _catalog: Catalog) -> _Found:
+    if service.launch.container is not None and service.member is not None:
+        message = (
+            f"{service.runtime_name} {service.runtime.version} is run from an image here, which is not done for an "
+        )
+        yield (
+            f"{message}instance over several hosts",
+            "nodes",
+            "leave it out, or use systems for which there is a wheel",
+        )
+
+
+def _no_requirements(service: GpuServicePlan, _plan: HostPlan, catalog: Catalog) -> _Found:
+    runtime = service.runtime
+    if runtime.install != "wheel":
+        return
+    wanted = (service.runtime_name, runtime.version, runtime.backend)
+    known = [entry for entry in catalog.requirements.values() if entry.runtime == service.runtime_name]
+    if wanted not in {(entry.runtime, entry.version, entry.backend) for entry in known}:
+        name = f"{service.runtime_name}-{runtime.version}-{runtime.backend}"
+        listed = ", ".join(f"{entry.version} for {entry.backend}" for entry in known)
+        message = f"no pinned requirements of {service.runtime_name} {runtime.version} for {runtime.backend}"
+        hint = f'the catalogue has {listed or "none"}; add [requirements."{name}"] {_OWN_FILE}'
+        yield message, "runtime_version", hint
+
+
+def _no_licence(service: GpuServicePlan, plan: HostPlan, _catalog: Catalog) -> _Found:
+    if service.runtime_name == "lmstudio" and plan.gpu.vendor != "apple" and not plan.host.lmstudio_accept_license:
+        terms = "its terms allow use within an organisation, and neither to pass it on nor to serve others with it"
+        hint = "read https://lmstudio.ai/app-terms and set it to True; llama.cpp and ollama serve the same files"
+        yield f"LM Studio is not free software: {terms}", "lmstudio_accept_license", hint

@@ -1,0 +1,232 @@
+"""A service as systemd runs it: the hardened base unit, what was planned for one service, and the watch over it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+
+from rackserve.planning.plans import AnyServicePlan, GpuServicePlan
+from rackserve.rendering.drivers import GROUPS
+from rackserve.rendering.quadlet import HELPER, Surroundings, container_path, container_text
+from rackserve.rendering.text import (
+    LIBEXEC,
+    TEMPLATES,
+    UNIT_FOLDER,
+    RenderedFile,
+    program,
+    systemd_assignment,
+    systemd_word,
+    template_text,
+)
+from rackserve.runtimes.launch import API_KEY_FILE, DRAIN_S, Launch
+from rackserve.runtimes.member import Member
+
+BASE_UNIT = f"{UNIT_FOLDER}/rackserve@.service"
+HEALTH_UNIT = f"{UNIT_FOLDER}/rackserve-health@.service"
+HEALTH_TIMER = f"{UNIT_FOLDER}/rackserve-health@.timer"
+CREDENTIALS = "/etc/rackserve/credentials"
+SERVICES = "/etc/rackserve/services"
+_HELPERS = ("drain", "gpu-in-use", "health", "launch", "rackserve_gpus.py", "rackserve_helpers.py", "wait-ready")
+# The vendor's device nodes that every program on its cards opens, beside those of the cards.
+_DEVICES = {
+    "nvidia": ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"),
+    "amd": ("/dev/kfd",),
+    "intel": (),
+}
+
+
+@functools.cache
+def common_files() -> tuple[RenderedFile, ...]:
+    """The same on every host with a service."""
+    units = (
+        RenderedFile(
+            BASE_UNIT, template_text("systemd/rackserve@.service.j2", libexec=LIBEXEC, credentials=CREDENTIALS)
+        ),
+        RenderedFile(HEALTH_UNIT, template_text("systemd/rackserve-health@.service.j2", libexec=LIBEXEC)),
+        RenderedFile(HEALTH_TIMER, (TEMPLATES / "systemd" / "rackserve-health@.timer").read_text(encoding="utf-8")),
+    )
+    return (*units, *(program(name) for name in _HELPERS))
+
+
+def service_files(plan: AnyServicePlan) -> tuple[RenderedFile, ...]:
+    """What one service adds: its drop-in, what the helpers have to know of it, and its runtime's own files."""
+    own = (drop_in(plan), probe_file(plan), *companion_files(plan, unit_digest(plan)))
+    beside = (*_container_files(plan), *_own_helpers(plan.launch))
+    return (*own, *beside, *(RenderedFile(path, text) for path, text in plan.launch.files))
+
+
+def _own_helpers(launch: Launch) -> tuple[RenderedFile, ...]:
+    """Helper programs that this service's commands are, and not every service's."""
+    called = {words[0] for words in (*launch.before, launch.argv, *launch.after)}
+    names = sorted(path.removeprefix(f"{LIBEXEC}/") for path in called if path.startswith(f"{LIBEXEC}/"))
+    return tuple(program(name) for name in names if name not in _HELPERS)
+
+
+def _container_files(plan: AnyServicePlan) -> tuple[RenderedFile, ...]:
+    """The file that a container's unit is made of, and what makes ready for it."""
+    if plan.launch.container is None:
+        return ()
+    return (RenderedFile(container_path(plan), _own_text(plan, unit_digest(plan))), program(HELPER))
+
+
+def drop_in(plan: AnyServicePlan) -> RenderedFile:
+    """`10-plan.conf`: what was decided for one service. For a container, what podman's generator cannot be told."""
+    path = f"{UNIT_FOLDER}/{plan.unit}.d/10-plan.conf"
+    if plan.launch.container is not None:
+        return RenderedFile(path, (TEMPLATES / "systemd/10-plan-container.conf").read_text(encoding="utf-8"))
+    return RenderedFile(path, _own_text(plan, unit_digest(plan)))
+
+
+def companion_files(plan: AnyServicePlan, digest: str) -> tuple[RenderedFile, ...]:
+    """The unit of the process beside the service, where it needs one: the base unit again, and a drop-in of its own."""
+    if plan.launch.companion is None:
+        return ()
+    path = f"{UNIT_FOLDER}/{companion_unit(plan)}"
+    text = _drop_in_text(plan, plan.launch.companion, digest)
+    return (RenderedFile(path, common_files()[0].text), RenderedFile(f"{path}.d/10-plan.conf", text))
+
+
+def companion_unit(plan: AnyServicePlan) -> str:
+    """The unit of Ray's node beside a service, which runs as the service's user."""
+    return f"rackserve-ray@{plan.name}.service"
+
+
+def unit_digest(plan: AnyServicePlan) -> str:
+    """SHA-256 over all text that decides how the service runs.
+
+    The running process carries it in its environment, so that a run sees whether a restart is still owed, whatever an
+    earlier, interrupted run did or did not do.
+    """
+    beside = (file.text for file in companion_files(plan, ""))
+    own = (
+        _own_text(plan, ""),
+        probe_file(plan).text,
+        *beside,
+        *(file.text for file in _own_helpers(plan.launch)),
+        *(text for _, text in plan.launch.files),
+    )
+    texts = [*(file.text for file in common_files()), *own]
+    return hashlib.sha256("\0".join(texts).encode()).hexdigest()
+
+
+def key_path(plan: AnyServicePlan) -> str | None:
+    """Where a host keeps the API key of a service, for root only; None for servers that know no keys."""
+    return None if plan.launch.key == "none" else f"{CREDENTIALS}/{plan.name}/api-key"
+
+
+def probe_file(plan: AnyServicePlan) -> RenderedFile:
+    """What wait-ready, drain and health have to know of a service."""
+    launch, probe, member = plan.launch, plan.launch.probe, _member(plan)
+    facts: dict[str, object] = {
+        "name": plan.name,
+        "unit": plan.unit,
+        "url": plan.probe_url if plan.answers else None,
+        "health": probe.health,
+        "key_file": key_path(plan),
+        "start_s": plan.start_timeout,
+        "drain_s": DRAIN_S,
+        "metrics": probe.metrics,
+        "metrics_key": probe.metrics_key,
+        "in_flight": list(probe.in_flight),
+        "progress": list(probe.progress),
+        "vendor": launch.vendor,
+        "gpus": list(launch.gpus),
+        "gpu_mib": launch.gpu_mib,
+    }
+    if member is not None:
+        # A node of Ray ends by itself when its head has gone; a process of vLLM's does not (measured with 0.32).
+        joins = not member.is_head and member.distributed == "native"
+        facts |= {"joins": member.meeting_point if joins else None, "member": member.as_dict()}
+    return RenderedFile(f"{SERVICES}/{plan.name}.json", json.dumps(facts, indent=2) + "\n")
+
+
+def _own_text(plan: AnyServicePlan, digest: str) -> str:
+    container = plan.launch.container
+    if container is None:
+        return _drop_in_text(plan, plan.launch, digest)
+    around = Surroundings(CREDENTIALS, key_path(plan), _allowed(plan), _start_timeout(plan))
+    return container_text(plan, container, around, digest)
+
+
+def _start_timeout(plan: AnyServicePlan) -> int:
+    # systemd's own limit comes after the probe's, which says what it was still waiting for.
+    return plan.start_timeout + 30
+
+
+def _member(plan: AnyServicePlan) -> Member | None:
+    return plan.member if isinstance(plan, GpuServicePlan) else None
+
+
+def _drop_in_text(plan: AnyServicePlan, launch: Launch, digest: str) -> str:
+    member, beside = _member(plan), launch is plan.launch.companion
+    return template_text(
+        "systemd/10-plan.conf.j2",
+        plan=plan,
+        launch=launch,
+        digest=digest,
+        libexec=LIBEXEC,
+        companion=companion_unit(plan),
+        beside=beside,
+        silent=beside or not plan.answers,
+        member=member,
+        groups=GROUPS.get(launch.vendor, ()),
+        credential=key_path(plan) if not beside else None,
+        environment=[systemd_assignment(name, value) for name, value in launch.environment],
+        before=[_command(words) for words in launch.before],
+        command=[_option(group) for group in _grouped((*_launcher(launch), *launch.argv))],
+        after=[_command(words) for words in launch.after],
+        devices=_devices(launch),
+        allow_from=_allowed(plan),
+        start_timeout=_start_timeout(plan),
+    )
+
+
+def _launcher(launch: Launch) -> tuple[str, ...]:
+    """What finds the cards by their numbers, and hands a key over without showing it to others."""
+    numbers = ",".join(map(str, launch.gpus))
+    how = ("--by-number",) if launch.by_number else ()
+    gpus = ("--gpus", numbers, *how) if numbers and launch.vendor in _DEVICES else ()
+    key = ("--key", launch.key_variable) if launch.key == "variable" else ()
+    return (f"{LIBEXEC}/launch", *gpus, *key, "--") if gpus or key else ()
+
+
+def _devices(launch: Launch) -> list[str]:
+    """The vendor's common nodes, and the service's own cards, which gpu-ready has linked by number."""
+    if launch.vendor not in _DEVICES or not launch.gpus:
+        return []
+    if launch.neighbours:
+        # The group's name is another in older drivers (nvidia-frontend).
+        return ["char-nvidia*"]
+    return [*_DEVICES[launch.vendor], *(f"/dev/rackserve/gpu{number}" for number in launch.gpus)]
+
+
+def _allowed(plan: AnyServicePlan) -> list[str]:
+    """Networks that may talk to the service; its own addresses too, which the probe and its processes connect to."""
+    own = [] if plan.service.listen in ("127.0.0.1", "0.0.0.0") else [plan.service.listen]  # noqa: S104 (compared)
+    member = _member(plan)
+    others = member.addresses if member is not None else ()
+    return [systemd_word(network) for network in ("localhost", *own, *plan.service.allow_from, *others)]
+
+
+def _grouped(argv: tuple[str, ...]) -> list[list[str]]:
+    """The program, then each option with its value: one line each in the unit, so that a diff shows what changed."""
+    groups: list[list[str]] = []
+    for word in argv:
+        if word.startswith("--") or not groups or groups[-1][-1] == "--":
+            groups.append([word])
+        else:
+            groups[-1].append(word)
+    return groups
+
+
+def _option(words: list[str]) -> str:
+    return " ".join(_word(word) for word in words)
+
+
+def _command(words: tuple[str, ...]) -> str:
+    return _option(list(words))
+
+
+def _word(word: str) -> str:
+    return systemd_word(word, specifiers=word == API_KEY_FILE)

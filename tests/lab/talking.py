@@ -1,0 +1,98 @@
+"""Talk to a service on a lab host as its clients do."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+from typing import Any
+
+from rackserve.lab.lab import Lab
+
+
+@dataclass
+class Client:
+    """A client with the service's key, on the machine that the lab runs on."""
+
+    url: str
+    key: str
+    model: str = "chat"
+
+    def ask(self, timeout: float = 120, **body: Any) -> tuple[int, dict[str, Any]]:
+        """Status and answer of a chat completion."""
+        try:
+            with urllib.request.urlopen(self._request(**body), timeout=timeout) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.loads(error.read() or b"{}")
+
+    def _request(self, **body: Any) -> urllib.request.Request:
+        message = {"model": self.model, "messages": [{"role": "user", "content": "count to ten"}]} | body
+        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {self.key}"}
+        return urllib.request.Request(f"{self.url}/v1/chat/completions", json.dumps(message).encode(), headers)
+
+    def stream(self, **body: Any) -> Stream:
+        """A stream that is read in the background."""
+        return Stream(self._request(stream=True, **body))
+
+
+@dataclass
+class Stream:
+    """Chunks of an answer as they come; `done` once the server has said so, `error` where it broke off."""
+
+    request: urllib.request.Request
+    chunks: int = 0
+    done: bool = False
+    error: str = ""
+    thread: threading.Thread = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._read, daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        try:
+            with urllib.request.urlopen(self.request, timeout=120) as answer:
+                for line in answer:
+                    self.done |= line.strip() == b"data: [DONE]"
+                    self.chunks += line.startswith(b"data: {")
+        except (OSError, ValueError) as error:
+            self.error = repr(error)
+
+    def started(self, seconds: float = 60) -> None:
+        """Wait until it has begun."""
+        deadline = time.monotonic() + seconds
+        while not self.chunks:
+            assert time.monotonic() < deadline, self.error or "no chunk came"
+            time.sleep(0.02)
+
+    def finish(self, seconds: float = 120) -> None:
+        """Wait until it has ended, one way or the other."""
+        self.thread.join(seconds)
+        assert not self.thread.is_alive()
+
+
+def client_of(lab: Lab, host: str, service: str = "chat", port: int = 8001) -> Client:
+    """A client with the key that the host keeps."""
+    key = lab.ssh(host, f"cat /etc/rackserve/credentials/{service}/api-key").stdout.strip()
+    return Client(f"http://{lab.address(host)}:{port}", key, service)
+
+
+def unit_state(lab: Lab, host: str, service: str = "chat") -> dict[str, str]:
+    """What systemd knows of a service."""
+    shown = lab.ssh(host, f"systemctl show -p ActiveState,SubState,Result,NRestarts,MainPID rackserve@{service}").stdout
+    return dict(line.split("=", 1) for line in shown.splitlines() if "=" in line)
+
+
+def wait_for(lab: Lab, host: str, seconds: float, service: str = "chat", **wanted: str) -> dict[str, str]:
+    """Wait until the unit is as wanted, and return all of its state."""
+    deadline = time.monotonic() + seconds
+    while True:
+        state = unit_state(lab, host, service)
+        if wanted.items() <= state.items():
+            return state
+        assert time.monotonic() < deadline, f"{state}, expected {wanted}"
+        time.sleep(1)

