@@ -16,11 +16,16 @@ import subprocess
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2] / "build" / "contract"
 HERE = Path(__file__).parent
 VLLM = ("0.32.0", "0.33.0")
 SGLANG = ("0.5.23",)
-READY = (ROOT / "ready").exists()
+MARKS = [
+    pytest.mark.contract,
+    pytest.mark.skipif(not (ROOT / "ready").exists(), reason="no real vLLM and SGLang here: `make build/contract`"),
+]
 # Values that no check depends on.
 _PLACES = {"--served-model-name", "--host", "--port", "--master-addr", "--master-port", "--dist-init-addr", "--api-key"}
 

@@ -84,7 +84,7 @@ GEMMA_4_THETA = {"full_attention": 1000000.0, "sliding_attention": 10000.0}
 
 
 def model_folder(model: LanguageModel, weight_format: str, target: Path) -> Path:
-    """Write the config.json of the model's checkpoint in this format (`none`: not quantized) into `target`, return it."""
+    """Write the config.json of the model's checkpoint in this format (`none`: unquantized) into `target`, return it."""
     config = copy.deepcopy(model.config)
     config["architectures"] = [ARCHITECTURES[config["model_type"]]]
     config.setdefault("dtype", "bfloat16")

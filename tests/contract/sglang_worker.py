@@ -1,7 +1,4 @@
-"""Run by a Python that has what SGLang imports; questions and answers as in vllm_worker.py.
-
-Names are compared whole: SGLang's parser takes abbreviations, which end to be any once another option begins likewise.
-"""
+"""Run by a Python that has what SGLang imports; questions and answers as in vllm_worker.py."""
 
 from __future__ import annotations
 
@@ -29,6 +26,7 @@ NAMES = set(PARSER._option_string_actions)
 
 
 def check(argv: list[str], environment: dict[str, str]) -> str | None:
+    # As in vllm_worker.py.
     unknown = [word for word in argv if word.startswith("--") and word.partition("=")[0] not in NAMES]
     if unknown:
         return f"no such options: {' '.join(unknown)}"

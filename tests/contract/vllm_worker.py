@@ -31,11 +31,14 @@ PARSER = FlexibleArgumentParser()
 SERVE = COMMAND.subparser_init(PARSER.add_subparsers(dest="subparser"))
 
 
-def options() -> list[str]:
-    return sorted(SERVE._option_string_actions)
+NAMES = set(SERVE._option_string_actions)
 
 
 def check(argv: list[str], environment: dict[str, str]) -> str | None:
+    # The parser takes abbreviations, which end to be any once another option begins likewise.
+    unknown = [word for word in argv if word.startswith("--") and word.partition("=")[0] not in NAMES]
+    if unknown:
+        return f"no such options: {' '.join(unknown)}"
     before, said = dict(os.environ), io.StringIO()
     os.environ.update(environment)
     try:
@@ -72,7 +75,7 @@ def _unknown_variables(environment: dict[str, str]) -> None:
 for line in sys.stdin:
     question = json.loads(line)
     if question["ask"] == "options":
-        answer: object = options()
+        answer: object = sorted(NAMES)
     else:
         answer = check(question["argv"], question["environment"])
     print(json.dumps(answer), file=ANSWERS, flush=True)

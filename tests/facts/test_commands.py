@@ -15,6 +15,7 @@ from rackserve.facts.existing import Existing
 from rackserve.facts.node import NodeFact
 from rackserve.facts.packages import Dpkg
 from rackserve.facts.paths import PathState, PathStates
+from rackserve.facts.podman import Podman
 from rackserve.facts.releases import Releases, ReleaseState
 from rackserve.facts.services import InstalledServices
 from rackserve.facts.units import ABSENT, Unit
@@ -28,6 +29,8 @@ COMMANDS = {
     "sizes": PathStates().command(["/nowhere"], hash_content=False),
     "releases": Releases().command("/nowhere/releases", "/nowhere/current", "bin/llama-server"),
     "services": InstalledServices().command(),
+    "podman": Podman().command(["podman", "no such"], ["localhost/a@sha256:1", "b 'c'"]),
+    "contained": Unit().command("rackserve@nobody.service", None, "/nowhere/api-key"),
     "unit": Unit().command("rackserve@nobody.service", "/nowhere/llama-server", "/nowhere/api-key"),
 }
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]

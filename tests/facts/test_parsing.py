@@ -13,6 +13,7 @@ from rackserve.facts.existing import Existing
 from rackserve.facts.node import NodeFact, parse_node
 from rackserve.facts.packages import parse_dpkg
 from rackserve.facts.paths import PathState, parse_paths
+from rackserve.facts.podman import Podman, parse_podman
 from rackserve.facts.releases import parse_releases
 from rackserve.facts.services import parse_services
 from rackserve.facts.units import ABSENT, parse_unit
@@ -156,6 +157,26 @@ def test_services_are_read_from_our_drop_in_folders_alone():
     assert parse_services(lines) == ("chat", "small-one")
 
 
+def test_services_in_containers_are_read_from_their_files_and_each_once():
+    lines = [
+        "/etc/systemd/system/rackserve@chat.service.d",
+        "/etc/containers/systemd/rackserve@chat.container",
+        "/etc/containers/systemd/rackserve@alone.container",
+        "/etc/containers/systemd/other@x.container",
+        "/etc/systemd/system/rackserve@y.container",
+    ]
+    assert parse_services(lines) == ("alone", "chat")
+
+
+def test_podman_tells_programs_images_and_which_of_them_are_ours():
+    lines = ["command=crun", "command=podman", "image=localhost/a@sha256:1", "own=localhost/b@sha256:2", "own=", "x"]
+    state = parse_podman([*lines, "own=localhost/a@sha256:1"])
+    assert state.commands == {"crun", "podman"}
+    assert state.images == {"localhost/a@sha256:1"}
+    assert state.own == ("localhost/b@sha256:2", "", "localhost/a@sha256:1")
+    assert parse_podman([]) == Podman.default()
+
+
 # units
 
 
@@ -183,6 +204,10 @@ def test_one_difference_is_enough_for_a_restart(found, instead):
     assert not parse_unit([instead if line == found else line for line in UNIT]).runs(DIGEST)
 
 
+def test_a_containers_unit_is_enabled_by_its_file():
+    assert parse_unit(["UnitFileState=generated" if "UnitFileState" in line else line for line in UNIT]).runs(DIGEST)
+
+
 def test_a_unit_that_is_not_there_is_absent():
     assert parse_unit(["ActiveState=inactive", "UnitFileState=", "NeedDaemonReload=no", "MainPID=0"]) == ABSENT
     assert parse_unit([]) == ABSENT
@@ -206,6 +231,7 @@ def test_no_output_of_a_host_makes_a_parser_raise(lines):
     parse_dpkg(lines)
     parse_releases(lines)
     parse_services(lines)
+    parse_podman(lines)
     parse_unit(lines)
     Existing().process(lines)
     parse_paths(lines)

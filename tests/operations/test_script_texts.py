@@ -43,7 +43,15 @@ def test_a_script_is_read_whole_before_anything_can_eat_its_standard_input(scrip
     if script.name == "unit.sh":
         # Part of what a unit runs, from a file.
         return
-    if script.name in ("backend.sh", "heartbeat.sh", "initramfs.sh", "mac.sh", "repository.sh", "staging.sh", "transaction.sh"):
+    if script.name in (
+        "backend.sh",
+        "heartbeat.sh",
+        "initramfs.sh",
+        "mac.sh",
+        "repository.sh",
+        "staging.sh",
+        "transaction.sh",
+    ):
         # They come before others and define functions only.
         assert [line for line in lines if not re.fullmatch(r"(#.*|\w+\(\) \{|\}| .*)?", line)] == []
         return

@@ -113,7 +113,6 @@ def test_only_the_head_waits_for_an_answer_and_drains(instance):
 
 def test_every_part_begins_anew_whatever_it_ended_with(instance):
     for host in instance:
-        assert said(text_of(instance, host), "Restart") == ["always"]
         limit = said(text_of(instance, host), "StartLimitIntervalSec")
         assert limit == ([] if host == "h1" else ["0"])
 

@@ -1,0 +1,187 @@
+"""A real vLLM on the CPU of a real host, with random weights: installed, limited, drained, healed, upgraded and taken back."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+
+from rackserve.lab.hub import publish
+from rackserve.lab.tiny_checkpoint import write_tiny_checkpoint
+from tests.lab.conftest import LabFactory
+from tests.lab.deploying import Run, Site, serves
+from tests.lab.talking import Client, client_of, unit_state, wait_for
+from tests.lab.vllm_wheel import VERSION, requirements, wheels
+
+pytestmark = [pytest.mark.lab, pytest.mark.contract]
+
+REPO = "rackserve/tiny-checkpoint"
+LENGTH, MOST = 1024, 900
+RELEASES = "ls -1d /opt/rackserve/releases/vllm-*"
+CURRENT = "readlink -f /opt/rackserve/current/vllm"
+CATALOGUE = """\
+[models.tiny-checkpoint]
+repo = "{repo}"
+license = "none: random weights"
+source = "written by rackserve on this machine"
+date = "2026-11-27"
+checkpoints = [{{ quantization = "none", repo = "{repo}", revision = "{revision}" }}]
+
+[models.tiny-checkpoint.config]
+{config}
+
+[requirements."vllm-0.32.0-cpu"]
+runtime = "vllm"
+version = "0.32.0"
+backend = "cpu"
+file = "{file}"
+architectures = ["x86_64"]
+glibc = "2.34"
+python_min = "3.11"
+python_before = "3.12"
+installed_gib = 3
+packages = {{ deb = ["g++", "libnuma1"], rpm = ["gcc-c++", "numactl-libs"] }}
+source = "the same packages as the contract tests"
+date = "2026-11-27"
+"""
+
+
+@pytest.fixture(scope="module")
+def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A bare Debian 12 host, with the packages and the model where an operator would have them."""
+    lab, folder = lab_factory("vllm"), tmp_path_factory.mktemp("vllm")
+    lab.up(1, "bookworm")
+    checkpoint = folder / "checkpoint"
+    write_tiny_checkpoint(checkpoint)
+    revision = publish(lab.depot_dir, REPO, checkpoint)
+    offered = lab.depot_dir / "wheels"
+    offered.mkdir()
+    files = wheels(offered)
+    text = requirements(f"{lab.depot_url}/wheels", *files)
+    for name, content in (("first.txt", text), ("second.txt", f"# The same packages, as another release.\n{text}")):
+        (folder / name).write_text(content)
+        config = json.loads((checkpoint / "config.json").read_text())
+        listed = "\n".join(f"{key} = {json.dumps(value)}" for key, value in config.items() if value is not None)
+        entry = CATALOGUE.format(repo=REPO, revision=revision, config=listed, file=name)
+        (folder / name.replace("txt", "toml")).write_text(entry)
+    made = Site(lab, folder)
+    made.hosts["h1"] |= {
+        "catalog": [str(folder / "first.toml")],
+        "model_hub": lab.depot_url,
+        "memory_mib": 8192,
+        "services": [
+            {
+                **made.hosts["h1"]["services"][0],
+                "model": "tiny-checkpoint",
+                "runtime": "vllm",
+                "runtime_version": "0.32.0",
+                "max_model_len": LENGTH,
+                "max_output_tokens": MOST,
+            }
+        ],
+    }
+    return made
+
+
+@pytest.fixture(scope="module")
+def first(site: Site) -> Run:
+    return site.deploy()
+
+
+@pytest.fixture
+def client(site: Site, first: Run) -> Client:
+    assert first.code == 0, first.text
+    wait_for(site.lab, "h1", 240, ActiveState="active", SubState="running")
+    return client_of(site.lab, "h1")
+
+
+def test_a_bare_host_serves_and_a_second_run_changes_nothing(site: Site, client: Client) -> None:
+    assert client.ask(max_tokens=4)[1]["usage"]["completion_tokens"] == 4
+    before = unit_state(site.lab, "h1")["MainPID"]
+    again = site.deploy()
+    assert (again.code, again.changed("h1")) == (0, [])
+    assert unit_state(site.lab, "h1")["MainPID"] == before
+    assert site.lab.ssh("h1", CURRENT).stdout.startswith(f"/opt/rackserve/releases/vllm-{VERSION}-cpu-")
+    assert site.rackserve("verify", str(site.write())).returncode == 0
+
+
+def test_the_key_is_needed_and_is_in_no_other_process(site: Site, client: Client) -> None:
+    assert Client(client.url, "sk-guessed").ask(max_tokens=1)[0] == 401
+    shown = "systemctl show rackserve@chat; cat /proc/[0-9]*/cmdline | tr '\\0' ' '; systemctl cat rackserve@chat"
+    assert client.key not in site.lab.ssh("h1", shown).stdout
+    main = unit_state(site.lab, "h1")["MainPID"]
+    having = site.lab.ssh("h1", f"grep -l {client.key} /proc/[0-9]*/environ 2>/dev/null; true").stdout.split()
+    assert having == [f"/proc/{main}/environ"]
+
+
+def test_output_keeps_to_a_json_schema(client: Client) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"colour": {"enum": ["red", "green", "blue"]}},
+        "required": ["colour"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    status, answer = client.ask(max_tokens=100, response_format=wanted)
+    assert status == 200, answer
+    assert json.loads(answer["choices"][0]["message"]["content"])["colour"] in {"red", "green", "blue"}
+
+
+def test_limits_hold(client: Client) -> None:
+    status, answer = client.ask(max_tokens=LENGTH - 50, ignore_eos=True)
+    assert (status, answer["usage"]["completion_tokens"]) == (200, MOST), answer
+    status, answer = client.ask(max_tokens=1, messages=[{"role": "user", "content": "one two " * LENGTH}])
+    assert status == 400, answer
+    assert client.ask(max_tokens=1, n=65)[0] == 400
+
+
+def test_a_stream_in_flight_ends_before_the_server_does(site: Site, client: Client) -> None:
+    started = time.monotonic()
+    client.ask(max_tokens=100, ignore_eos=True)
+    rate = 100 / (time.monotonic() - started)
+    stream = client.stream(max_tokens=min(MOST, max(100, int(rate * 6))), ignore_eos=True)
+    stream.started()
+    site.lab.ssh("h1", "systemctl stop rackserve@chat")
+    stream.finish()
+    assert stream.done, stream.error
+    state = unit_state(site.lab, "h1")
+    assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
+    site.lab.ssh("h1", "systemctl start rackserve@chat")
+    assert serves(site.lab, "h1")
+
+
+def test_an_engine_that_hangs_behind_a_green_health_is_ended_and_comes_back(site: Site, client: Client) -> None:
+    assert client.ask(max_tokens=1)[0] == 200
+    before = unit_state(site.lab, "h1")["MainPID"]
+    site.lab.ssh("h1", "pkill -STOP -f VLLM::")
+    assert site.lab.ssh("h1", f"curl -s -o /dev/null -w '%{{http_code}}' {client.url}/health").stdout == "200"
+    # Three looks, half a minute apart, each of which waits a minute for an answer.
+    deadline = time.monotonic() + 3 * (60 + 30) + 180
+    while unit_state(site.lab, "h1")["MainPID"] in {before, "0"}:
+        assert time.monotonic() < deadline
+        time.sleep(2)
+    wait_for(site.lab, "h1", 240, ActiveState="active", SubState="running")
+    assert serves(site.lab, "h1")
+    told = site.lab.ssh("h1", "journalctl -u rackserve-health@chat --output cat --no-pager").stdout
+    assert "look 3 of 3 without an answer" in told
+    assert "rackserve@chat.service hangs" in told
+
+
+def test_another_release_and_the_way_back(site: Site, client: Client) -> None:
+    assert client.ask(max_tokens=1)[0] == 200
+    old = site.lab.ssh("h1", CURRENT).stdout
+    first_catalogue = site.hosts["h1"]["catalog"]
+    site.hosts["h1"]["catalog"] = [str(Path(first_catalogue[0]).with_name("second.toml"))]
+    upgraded = site.deploy()
+    assert upgraded.code == 0, upgraded.text
+    names = [name.partition(" | ")[2] for name in upgraded.changed("h1")]
+    assert names == ["Release of vLLM current", "Service serving its plan"]
+    assert site.lab.ssh("h1", CURRENT).stdout != old
+    site.hosts["h1"]["catalog"] = first_catalogue
+    back = site.deploy()
+    assert [name.partition(" | ")[2] for name in back.changed("h1")] == names
+    assert site.lab.ssh("h1", CURRENT).stdout == old
+    assert len(site.lab.ssh("h1", RELEASES).stdout.split()) == 2
+    assert serves(site.lab, "h1")
