@@ -29,7 +29,7 @@ def parse_podman(lines: Iterable[str]) -> PodmanState:
     values: dict[str, list[str]] = {}
     for line in lines:
         key, separator, value = line.strip().partition("=")
-        if separator:
+        if separator and value:
             values.setdefault(key, []).append(value)
     return PodmanState(
         commands=frozenset(values.get("command", [])),

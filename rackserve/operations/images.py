@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
-from rackserve.facts.podman import Podman
+from rackserve.facts.podman import OWN_IMAGES, Podman
 from rackserve.operations import commands
 from rackserve.planning.container_host import COMMANDS, PACKAGES
 from rackserve.planning.driver_recipes import PackageManager
@@ -41,7 +41,7 @@ def image(image_name: str, disk_gib: int, wanted: Sequence[str]) -> Generator[St
     if image_name in host.get_fact(Podman, commands=[], images=[image_name]).images:
         host.noop(f"{image_name} is there")
         return
-    yield commands.script("image.sh", image_name, str(disk_gib), str(KEEP), *wanted)
+    yield commands.script("image.sh", OWN_IMAGES, image_name, str(disk_gib), str(KEEP), *wanted)
 
 
 @operation()
@@ -51,4 +51,4 @@ def images_gone() -> Generator[StringCommand, None, None]:
     if not own:
         host.noop("no images of rackserve's")
         return
-    yield commands.script("images-gone.sh")
+    yield commands.script("images-gone.sh", OWN_IMAGES)

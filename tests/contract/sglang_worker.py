@@ -36,7 +36,8 @@ def check(argv: list[str], environment: dict[str, str]) -> str | None:
         with contextlib.redirect_stderr(said):
             ModelConfig.from_server_args(prepare_server_args(argv))
     except SystemExit:
-        return said.getvalue().strip().splitlines()[-1]
+        # Without the usage, which is above it and hundreds of lines long.
+        return said.getvalue().rpartition(": error: ")[2].strip()
     except Exception as error:  # noqa: BLE001 -- whatever it is, the server would end with it
         return f"{type(error).__name__}: {error}"
     finally:

@@ -26,7 +26,7 @@ def folder(tmp_path):
     ("words", "refusal"),
     [
         (("--quantization", "fp9"), "Unknown quantization method: fp9"),
-        (("--quantization", "awq"), "quantization"),
+        (("--quantization", "awq"), "Cannot find the config file for awq"),
         (("--kv-cache-dtype", "fp9"), "fp9"),
         (("--max-model-len", "40961"), "is greater than the derived max_model_len"),
         (("--tensor-parallel-size", "3"), "must be divisible by tensor parallel size"),
@@ -38,7 +38,8 @@ def folder(tmp_path):
         (("--max-num-seqs", "many"), "many"),
         (("--structured-outputs-config", '{"backend":"nonsense"}'), "nonsense"),
         (("--override-generation-config", "{temperature"), "override-generation-config"),
-        (("--nnodes", "2", "--node-rank", "5"), "node_rank"),
+        (("--max-num-batched-tokens", "128", "--max-num-seqs", "256"), "greater than or equal to max_num_seqs"),
+        (("--tensor-parallel-size", "2", "--nnodes", "2", "--node-rank", "2"), "must be between 0 and 1"),
         (("surplus",), "surplus"),
     ],
     ids=lambda value: "-".join(value) if isinstance(value, tuple) else "",

@@ -50,7 +50,8 @@ def check(argv: list[str], environment: dict[str, str]) -> str | None:
             engine = AsyncEngineArgs.from_cli_args(args)
             engine.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER, headless=args.headless)
     except SystemExit:
-        return said.getvalue().strip().splitlines()[-1]
+        # Without the usage, which is above it and hundreds of lines long.
+        return said.getvalue().rpartition(": error: ")[2].strip()
     except Exception as error:  # noqa: BLE001 -- whatever it is, the server would end with it
         return f"{type(error).__name__}: {error}"
     finally:

@@ -173,7 +173,7 @@ def test_podman_tells_programs_images_and_which_of_them_are_ours():
     state = parse_podman([*lines, "own=localhost/a@sha256:1"])
     assert state.commands == {"crun", "podman"}
     assert state.images == {"localhost/a@sha256:1"}
-    assert state.own == ("localhost/b@sha256:2", "", "localhost/a@sha256:1")
+    assert state.own == ("localhost/b@sha256:2", "localhost/a@sha256:1")
     assert parse_podman([]) == Podman.default()
 
 

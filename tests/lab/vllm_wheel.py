@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import csv
 import hashlib
+import io
 import re
 import subprocess
 import sys
@@ -61,8 +63,11 @@ def renamed(wheel: Path, folder: Path) -> Path:
             named = name.replace(_THEIRS, _OURS)
             target.writestr(named, content)
             digest = base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-            record.append(f"{named},sha256={digest},{len(content)}\n")
-        target.writestr(f"{_OURS}/RECORD", "".join(record) + f"{_OURS}/RECORD,,\n")
+            record.append((named, f"sha256={digest}", len(content)))
+        table = io.StringIO()
+        # Names of tuned kernels have commas in them.
+        csv.writer(table, lineterminator="\n").writerows([*record, (f"{_OURS}/RECORD", "", "")])
+        target.writestr(f"{_OURS}/RECORD", table.getvalue())
     return path
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from rackserve.facts.podman import Podman, PodmanState
+from rackserve.facts.podman import OWN_IMAGES, Podman, PodmanState
 from tests.lab.registry import Image, layer, registry
 from tests.operations.private_root import PrivateRoot, needs_private_root
 
@@ -17,7 +17,6 @@ pytestmark = [
     needs_private_root,
     pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed"),
 ]
-LIST = "/var/lib/rackserve/images"
 STORAGE = '[storage]\ndriver="vfs"\nrunroot="/run/containers/storage"\ngraphroot="/var/lib/containers/storage"\n'
 BUILDS = [Image([layer({"/usr/bin/build": bytes([number]) * 100})], ["/usr/bin/build"]) for number in range(5)]
 
@@ -35,7 +34,7 @@ class Host(PrivateRoot):
         return super().start("sh", "-c", _GROUPS, "sh", *words, stdin=stdin, beside=beside)
 
     def pull(self, image: str, *wanted: str, gib: int = 0, keep: int = 3) -> subprocess.CompletedProcess[str]:
-        return self.script("image.sh", image, gib, keep, *(wanted or (image,)))
+        return self.script("image.sh", OWN_IMAGES, image, gib, keep, *(wanted or (image,)))
 
     def pulled(self, *images: str) -> None:
         for image in images:
@@ -84,14 +83,14 @@ def test_images_of_others_are_left_alone(host):
     host.shell(f"podman pull -q {host.images[0]}")
     host.pulled(*host.images[1:])
     assert host.images[0] in host.fact().images
-    assert host.script("images-gone.sh").returncode == 0
+    assert host.script("images-gone.sh", OWN_IMAGES).returncode == 0
     assert host.fact() == PodmanState(frozenset(), frozenset({host.images[0]}), ())
 
 
 def test_an_image_that_somebody_runs_is_told_and_stays(host):
     host.pulled(host.images[0])
     host.shell(f"podman create --name theirs {host.images[0]}")
-    done = host.script("images-gone.sh")
+    done = host.script("images-gone.sh", OWN_IMAGES)
     assert (done.returncode, done.stdout) == (0, f"in use, left there: {host.images[0]}\n")
 
 

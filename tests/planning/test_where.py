@@ -74,13 +74,13 @@ def test_a_host_that_cannot_says_by_how_much():
 
 def test_llamacpp_is_tried_where_vllm_does_not_fit():
     # 32B at 4 bits does not go into 12 GB, and llama.cpp may leave layers in RAM.
-    found = placed("qwen3-32b", gpu_tag="rtx-3060-12gb", memory_mib=65536)
+    found = placed("qwen2.5-32b-instruct", gpu_tag="rtx-3060-12gb", memory_mib=65536)
     assert found.best is not None
     assert found.best.request.runtime == "llama.cpp"
     assert found.best.offload is not None
     assert 0 < found.best.offload.gpu_layers < found.best.offload.layers
     assert any("no GGUF file" in warning for warning in found.best.warnings)
-    assert not placed(asked("qwen3-32b", runtime="vllm"), gpu_tag="rtx-3060-12gb", memory_mib=65536).fits
+    assert not placed(asked("qwen2.5-32b-instruct", runtime="vllm"), gpu_tag="rtx-3060-12gb", memory_mib=65536).fits
 
 
 def test_llamacpp_has_as_many_slots_as_its_memory_holds():

@@ -1,8 +1,6 @@
-# image.sh IMAGE GIB KEEP WANTED...: have an image, named by its digest, in podman's store.
-# GIB is the room that it takes there on its way and unpacked, 0 where that is not known. Of the images that were pulled
-# by this script the newest KEEP stay, and all that are WANTED.
-
-list=/var/lib/rackserve/images
+# image.sh LIST IMAGE GIB KEEP WANTED...: have an image, named by its digest, in podman's store.
+# GIB is the room that it takes there on its way and unpacked, 0 where that is not known. LIST is a file with the images
+# that were pulled by this script: of these the newest KEEP stay, and all that are WANTED.
 
 fail() {
   echo "$1" >&2
@@ -41,8 +39,8 @@ LISTED
 }
 
 main() {
-  image=$1 gib=$2 keep=$3
-  shift 3
+  list=$1 image=$2 gib=$3 keep=$4
+  shift 4
   wanted=$*
   store=$(podman info --format '{{.Store.GraphRoot}}' 2>&1) || fail "podman does not work: $store"
   free=$(( $(df -Pm "$store" | awk 'NR == 2 {print $4}') / 1024 ))
