@@ -11,7 +11,7 @@ from rackserve.planning.driver_recipes import named_repositories
 from rackserve.planning.macos import is_mac
 from rackserve.planning.plans import LLAMACPP
 from rackserve.planning.preflight import llamacpp_origin
-from roles.planned import host_catalog, host_plan, node
+from roles.planned import host_catalog, host_plan, manager, node
 
 
 @deploy("llama.cpp")
@@ -33,9 +33,12 @@ def llamacpp() -> None:
             lock_timeout=timeout,
         )
     installed(
-        name="Packages for llama.cpp installed", packages=list(HELPER_PACKAGES + origin.packages), lock_timeout=timeout
+        name="Packages for llama.cpp installed",
+        packages=list(HELPER_PACKAGES + origin.packages),
+        lock_timeout=timeout,
+        manager=manager(),
     )
-    llama_server(name="Release of llama-server current", origin=origin, lock_timeout=timeout)
+    llama_server(name="Release of llama-server current", origin=origin, lock_timeout=timeout, manager=manager())
 
 
 # The helpers beside the unit are Python; models are fetched with curl over https.

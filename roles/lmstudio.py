@@ -8,7 +8,7 @@ from rackserve.operations.packages import installed
 from rackserve.operations.release import archive_release
 from roles.llamacpp import HELPER_PACKAGES
 from roles.ollama import planned_release
-from roles.planned import host_plan
+from roles.planned import host_plan, manager
 
 
 @deploy("LM Studio")
@@ -18,5 +18,5 @@ def lmstudio() -> None:
     if release is None:
         return
     packages, timeout = [*HELPER_PACKAGES, *release.packages], host_plan().host.apt_lock_timeout
-    installed(name="Packages for LM Studio installed", packages=packages, lock_timeout=timeout)
+    installed(name="Packages for LM Studio installed", packages=packages, lock_timeout=timeout, manager=manager())
     archive_release(name="Release of LM Studio current", release=release)

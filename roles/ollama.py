@@ -10,7 +10,7 @@ from rackserve.operations.release import archive_release
 from rackserve.planning.preflight import archive_origin
 from rackserve.runtimes.archives import ArchiveRelease
 from roles.llamacpp import HELPER_PACKAGES
-from roles.planned import host_catalog, host_plan, node
+from roles.planned import host_catalog, host_plan, manager, node
 
 
 @deploy("Ollama")
@@ -20,7 +20,7 @@ def ollama() -> None:
     if release is None:
         return
     packages, timeout = [*HELPER_PACKAGES, *release.packages], host_plan().host.apt_lock_timeout
-    installed(name="Packages for Ollama installed", packages=packages, lock_timeout=timeout)
+    installed(name="Packages for Ollama installed", packages=packages, lock_timeout=timeout, manager=manager())
     archive_release(name="Release of Ollama current", release=release)
 
 

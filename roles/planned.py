@@ -14,6 +14,7 @@ from rackserve.domain.node import Node
 from rackserve.facts.node import NodeFact
 from rackserve.fleet import plan_fleet
 from rackserve.planning.driver_plan import DriverPlan
+from rackserve.planning.driver_recipes import PackageManager, package_manager
 from rackserve.planning.installable import not_installable
 from rackserve.planning.multi_node import taken_apart
 from rackserve.planning.node_driver import driver_for
@@ -51,6 +52,12 @@ def node() -> Node | None:
     if key not in _nodes:
         _nodes[key] = host.get_fact(NodeFact)
     return _nodes[key]
+
+
+def manager() -> PackageManager:
+    """What installs packages on the current host."""
+    seen = node()
+    return "apt" if seen is None else package_manager(seen.system)
 
 
 def python_environment(runtime: str) -> FromRequirements | None:

@@ -7,7 +7,7 @@ from pyinfra.api import deploy
 from rackserve.operations.environment import python_release
 from rackserve.operations.packages import installed
 from roles.llamacpp import HELPER_PACKAGES
-from roles.planned import host_plan, python_environment
+from roles.planned import host_plan, manager, python_environment
 
 
 @deploy("SGLang")
@@ -17,5 +17,10 @@ def sglang() -> None:
     if origin is None:
         return
     packages, settings = [*HELPER_PACKAGES, *origin.packages], host_plan().host
-    installed(name="Packages for SGLang installed", packages=packages, lock_timeout=settings.apt_lock_timeout)
+    installed(
+        name="Packages for SGLang installed",
+        packages=packages,
+        lock_timeout=settings.apt_lock_timeout,
+        manager=manager(),
+    )
     python_release(name="Release of SGLang current", origin=origin, python_mirror=settings.python_mirror)

@@ -1,7 +1,8 @@
-"""What dpkg has, and what it left half done."""
+"""What dpkg has, and what it left half done; what rpm lacks."""
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
@@ -63,3 +64,21 @@ class Dpkg(FactBase[DpkgState]):
     def process(self, output: list[str]) -> DpkgState:
         """Parse."""
         return parse_dpkg(output)
+
+
+class RpmAbsent(FactBase[tuple[str, ...]]):
+    """Those of some packages that nothing installed provides, by rpm's word."""
+
+    def command(self, packages: list[str]) -> str:
+        """Shell that prints the names of what is not there; all of them where there is no rpm."""
+        names = " ".join(map(shlex.quote, packages))
+        return f'for p in {names}; do rpm -q --quiet --whatprovides "$p" 2>/dev/null || echo "$p"; done'
+
+    @staticmethod
+    def default() -> tuple[str, ...]:
+        """Nothing is absent."""
+        return ()
+
+    def process(self, output: list[str]) -> tuple[str, ...]:
+        """Parse."""
+        return tuple(output)

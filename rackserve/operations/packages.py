@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 from pyinfra import host
 from pyinfra.api import StringCommand, operation
 
-from rackserve.facts.packages import Dpkg
+from rackserve.facts.packages import Dpkg, RpmAbsent
 from rackserve.operations import commands
+from rackserve.planning.driver_recipes import PackageManager
 
 
 @operation()
-def installed(packages: list[str], lock_timeout: int) -> Generator[StringCommand, None, None]:
+def installed(packages: list[str], lock_timeout: int, manager: PackageManager) -> Generator[StringCommand, None, None]:
     """Have these packages installed and dpkg settled. Waits `lock_timeout` seconds for another package manager.
 
-    pyinfra's apt operations know no lock timeout and take a dead mirror or a bad signature for success.
+    pyinfra's own operations know no lock timeout and take a dead mirror or a bad signature for success.
     """
+    if manager == "dnf":
+        absent = host.get_fact(RpmAbsent, packages=packages)
+        if not absent:
+            host.noop(f"{', '.join(packages)} installed")
+            return
+        yield packages_script(absent, lock_timeout, manager)
+        return
     state = host.get_fact(Dpkg)
     missing = sorted(set(packages) - state.installed)
     if not missing and not state.unsettled:
         host.noop(f"{', '.join(packages)} installed")
         return
-    yield commands.script("packages.sh", str(lock_timeout), *(missing or packages))
+    yield packages_script(missing or packages, lock_timeout, manager)
+
+
+def packages_script(packages: Sequence[str], lock_timeout: int, manager: PackageManager) -> StringCommand:
+    """What installs packages that are missing."""
+    if manager == "dnf":
+        # It reads the lists anew first; no stream of a module is entered.
+        return commands.script("refresh-rpm.sh", str(lock_timeout), "", *packages)
+    return commands.script("packages.sh", str(lock_timeout), *packages)

@@ -15,9 +15,11 @@ from pyinfra.api import FileDownloadCommand, FileUploadCommand, StringCommand, o
 from pyinfra.api.command import PyinfraCommand
 
 from rackserve.cache import builds_folder
-from rackserve.facts.packages import Dpkg
+from rackserve.facts.packages import Dpkg, RpmAbsent
 from rackserve.facts.releases import Releases
 from rackserve.operations import commands
+from rackserve.operations.packages import packages_script
+from rackserve.planning.driver_recipes import PackageManager
 from rackserve.runtimes.archives import ArchiveRelease
 from rackserve.runtimes.llamacpp_origins import CURRENT, RELEASES, FromArchive, FromSource, Origin
 
@@ -31,7 +33,7 @@ _building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 
 
 @operation()
-def llama_server(origin: Origin, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+def llama_server(origin: Origin, lock_timeout: int, manager: PackageManager) -> Generator[PyinfraCommand, None, None]:
     """Have llama-server's release of this origin complete and current."""
     state = host.get_fact(Releases, releases=RELEASES, link=CURRENT, program=_PROGRAM)
     if origin.release in state.complete and state.current == origin.release:
@@ -39,7 +41,7 @@ def llama_server(origin: Origin, lock_timeout: int) -> Generator[PyinfraCommand,
         return
     folder = f"{RELEASES}/{origin.release}"
     if origin.release not in state.complete:
-        yield from _make(origin, folder, lock_timeout)
+        yield from _make(origin, folder, lock_timeout, manager)
     yield commands.script("activate.sh", folder, CURRENT, str(KEEP))
 
 
@@ -60,9 +62,11 @@ def archive_release(release: ArchiveRelease) -> Generator[PyinfraCommand, None, 
     yield commands.script("activate.sh", folder, release.link, str(KEEP))
 
 
-def _make(origin: Origin, folder: str, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+def _make(
+    origin: Origin, folder: str, lock_timeout: int, manager: PackageManager
+) -> Generator[PyinfraCommand, None, None]:
     if isinstance(origin, FromSource):
-        yield from _from_source(origin, folder, lock_timeout)
+        yield from _from_source(origin, folder, lock_timeout, manager)
     elif isinstance(origin, FromArchive):
         archive = f"{WORK}/archives/{origin.release}.tar.gz"
         yield commands.script("fetch.sh", origin.url, origin.sha256, "0", archive)
@@ -72,12 +76,14 @@ def _make(origin: Origin, folder: str, lock_timeout: int) -> Generator[PyinfraCo
         yield commands.script("release.sh", folder, origin.program, origin.backend)
 
 
-def _from_source(origin: FromSource, folder: str, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+def _from_source(
+    origin: FromSource, folder: str, lock_timeout: int, manager: PackageManager
+) -> Generator[PyinfraCommand, None, None]:
     kept = builds_folder() / f"{origin.release}.tar.gz"
     archive = f"{WORK}/archives/{kept.name}"
     with _building[origin.release]:
         if not kept.is_file():
-            yield from _build(origin, kept, lock_timeout)
+            yield from _build(origin, kept, lock_timeout, manager)
     # Under sudo the upload passes through /tmp; pyinfra's own name there could be guessed and taken first.
     temporary = f"/tmp/rackserve-{secrets.token_hex(16)}"  # noqa: S108 (not guessable, and checked below)
     yield StringCommand("mkdir", "-p", commands.parent(archive))
@@ -87,14 +93,20 @@ def _from_source(origin: FromSource, folder: str, lock_timeout: int) -> Generato
     yield StringCommand("rm", "-f", archive)
 
 
-def _build(origin: FromSource, kept: Path, lock_timeout: int) -> Generator[PyinfraCommand, None, None]:
+def _build(
+    origin: FromSource, kept: Path, lock_timeout: int, manager: PackageManager
+) -> Generator[PyinfraCommand, None, None]:
     """Build on this host and keep the result on the operator's machine."""
     work = f"{WORK}/build/{origin.release}"
     # Not where archives are shipped to: an upload that was cut off must never pass for what was built.
     archive = f"{work}/{kept.name}"
-    missing = sorted(set(origin.build_packages) - host.get_fact(Dpkg).installed)
+    if manager == "dnf":
+        absent = host.get_fact(RpmAbsent, packages=list(origin.build_packages))
+        missing = sorted(absent)
+    else:
+        missing = sorted(set(origin.build_packages) - host.get_fact(Dpkg).installed)
     if missing:
-        yield commands.script("packages.sh", str(lock_timeout), *missing)
+        yield packages_script(missing, lock_timeout, manager)
     backend = (resources.files("rackserve.catalog") / "build-backend.txt").read_text(encoding="utf-8")
     source = f"{origin.source.package}=={origin.source.version} --hash=sha256:{origin.source.sha256}\n"
     yield commands.write_file(f"{work}/backend.txt", backend, "644")

@@ -17,6 +17,7 @@ from rackserve.runtimes.options import Options
 
 # A runtime that computes on the CPU holds next to nothing on its cards; one that works holds all of its weights there.
 _IN_USE = 0.5
+_NO_IMAGE = PlannedImage("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +41,7 @@ class Job:
     weights_sha256: str = ""
     weights_bytes: int = 0
     install: InstallKind = "wheel"
-    image: PlannedImage = PlannedImage("")
+    image: PlannedImage = _NO_IMAGE
 
     @property
     def title(self) -> str:

@@ -91,8 +91,11 @@ def model_folder(model: LanguageModel, weight_format: str, target: Path) -> Path
     if config["model_type"] == "gemma4":
         for kind, parameters in config["text_config"]["rope_parameters"].items():
             parameters["rope_theta"] = GEMMA_4_THETA[kind]
+    if "quantization_config" in config:
+        # A model that comes quantized: there is one format, whatever it is called.
+        weight_format = model.checkpoints[0].quantization
     if weight_format != "none":
-        config["quantization_config"] = QUANTIZATION[weight_format]
+        config["quantization_config"] = QUANTIZATION[weight_format] | config.get("quantization_config", {})
     target.mkdir(parents=True, exist_ok=True)
     (target / "config.json").write_text(json.dumps(config))
     return target

@@ -22,14 +22,16 @@ from rackserve.lab.gpu import CATALOG, GpuChoice
 from rackserve.lab.lab import Lab
 from rackserve.lab.tiny_checkpoint import write_tiny_checkpoint
 from rackserve.planning.fit import plan_hosts
+from rackserve.rendering.text import systemd_word
 from rackserve.rendering.units import key_path, service_files, unit_digest
 from rackserve.settings import load_hosts
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, main_pid
 from tests.lab.gpu_sites import UNINSTALL, GpuSite
-from tests.lab.registry import Image, layer, program, python_layer, registry
+from tests.lab.registry import PYTHON, Image, layer, program, python_layer, registry
 from tests.lab.talking import unit_state, wait_for
 from tests.rendering.fleet import host_of
+from tests.rendering.test_quoting import TRICKY
 
 pytestmark = pytest.mark.lab
 ENTRY = "/opt/nvidia/nvidia_entrypoint.sh"
@@ -58,6 +60,7 @@ checkpoints = [{{ quantization = "none", repo = "lab/tiny-chat", revision = "{re
 {config}
 """
 FILE = "/etc/containers/systemd/rackserve@chat.container"
+TRICKY_VALUE = "a \"b\" $HOME %n \\\\ ${X} 'c' é"
 CHANGES = [
     "Images | podman installed",
     "Images | Image in place",
@@ -226,6 +229,29 @@ def test_a_server_that_dies_is_started_again(site: ContainerSite) -> None:
     site.on("podman kill -s KILL rackserve-chat")
     wait_for(site.lab, site.name, 60, ActiveState="active", SubState="running", NRestarts="1")
     assert main_pid(site.lab, site.name) != before
+
+
+def test_it_is_back_after_a_reboot(site: ContainerSite) -> None:
+    site.lab.reboot(site.name)
+    wait_for(site.lab, site.name, 60, ActiveState="active", SubState="running")
+    assert site.told()["cards"] == ["nvidia1", "nvidiactl"]
+    assert site.serve().changed(site.name) == []
+
+
+def test_every_word_reaches_the_container_as_it_is(site: ContainerSite) -> None:
+    tell = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['TRICKY']]))"
+    words = " ".join(systemd_word(word) for word in (str(PYTHON), "-c", tell, *TRICKY))
+    lines = ["[Container]", f"Image={site.images[0]}", "Pull=never", "Network=host", "PidsLimit=0", f"Exec={words}"]
+    lines += [
+        f"Environment={systemd_word(f'TRICKY={TRICKY_VALUE}')}",
+        "PodmanArgs=--entrypoint=",
+        "LogDriver=passthrough",
+    ]
+    site.put("/etc/containers/systemd/words.container", "\n".join([*lines, "[Service]", "Type=oneshot", ""]), "644")
+    site.on("systemctl daemon-reload; systemctl start words")
+    told = site.on("journalctl -u words -o cat --no-pager | grep '^\\[\\['")
+    assert json.loads(told) == [TRICKY, TRICKY_VALUE]
+    site.on("rm /etc/containers/systemd/words.container; systemctl daemon-reload")
 
 
 def test_a_key_is_in_the_servers_process_alone(site: ContainerSite) -> None:

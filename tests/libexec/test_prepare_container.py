@@ -52,9 +52,55 @@ def test_a_cache_that_is_there_keeps_what_is_in_it(contained):
     assert kernel.read_text() == "compiled"
 
 
+# The specification's cards are lines of a file, and the toolkit's unit writes it anew.
+TOOLKIT = """#!/bin/sh
+[ "$*" = "--quiet cdi list" ] && sed 's/^/nvidia.com\\/gpu=/' "{folder}/specified"
+"""
+REFRESHING = """#!/bin/sh
+echo "$*" >>"{folder}/systemctl"
+[ ! -e "{folder}/fresh" ] || cp "{folder}/fresh" "{folder}/specified"
+"""
+
+
+def specified(host: HelperHost, *uuids: str, fresh: tuple[str, ...] = ()) -> None:
+    host.standin("nvidia-ctk", TOOLKIT.format(folder=host.root))
+    host.standin("systemctl", REFRESHING.format(folder=host.root))
+    host.write("specified", "".join(f"{uuid}\n" for uuid in uuids))
+    if fresh:
+        host.write("fresh", "".join(f"{uuid}\n" for uuid in fresh))
+
+
+def refreshed(host: HelperHost) -> bool:
+    return (host.root / "systemctl").exists()
+
+
+def test_a_specification_that_knows_the_cards_is_left_alone(contained):
+    contained.service(vendor="nvidia", gpus=[1])
+    contained.gpus(ONE, TWO)
+    specified(contained, "0", "GPU-b", "all")
+    prepared(contained)
+    assert not refreshed(contained)
+
+
+def test_a_specification_from_before_the_driver_was_loaded_is_written_anew(contained):
+    contained.service(vendor="nvidia", gpus=[0, 1])
+    contained.gpus(ONE, TWO)
+    specified(contained, "GPU-a", fresh=("GPU-a", "GPU-b"))
+    assert prepared(contained)["RACKSERVE_GPU1"] == "GPU-b"
+    assert (contained.root / "systemctl").read_text() == "restart nvidia-cdi-refresh.service\n"
+
+
+def test_cards_that_podman_is_not_told_of_are_named(contained):
+    contained.service(vendor="nvidia", gpus=[0, 1])
+    contained.gpus(ONE, TWO)
+    specified(contained, "GPU-a", "GPU-bb")
+    assert_refused(contained.run("prepare-container"), "does not tell podman of GPU-b: see", NOT_READY)
+
+
 def test_nvidias_cards_are_named_by_uuid(contained):
     contained.service(vendor="nvidia", gpus=[1])
     contained.gpus(ONE, TWO)
+    specified(contained, "GPU-a", "GPU-b")
     assert prepared(contained)["RACKSERVE_GPU1"] == "GPU-b"
     assert "RACKSERVE_GPU0" not in prepared(contained)
 

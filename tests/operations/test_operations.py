@@ -12,7 +12,7 @@ import pytest
 from pyinfra.api import FileDownloadCommand, FileUploadCommand
 
 from rackserve.catalog.loader import load_catalog
-from rackserve.facts.packages import Dpkg, DpkgState
+from rackserve.facts.packages import Dpkg, DpkgState, RpmAbsent
 from rackserve.facts.paths import PathState, PathStates
 from rackserve.facts.releases import Releases, ReleaseState
 from rackserve.facts.services import InstalledServices
@@ -48,19 +48,28 @@ def test_a_host_that_is_not_as_required_fails_and_every_reason_reaches_the_opera
 
 def test_packages_that_are_there_are_left_alone():
     state = DpkgState(frozenset({"curl", "python3"}), ())
-    assert commands(installed, {Dpkg: state}, packages=["curl", "python3", "curl"], lock_timeout=9) == []
+    assert commands(installed, {Dpkg: state}, packages=["curl", "python3", "curl"], lock_timeout=9, manager="apt") == []
 
 
 def test_missing_packages_alone_are_installed():
     state = DpkgState(frozenset({"curl"}), ())
-    (command,) = commands(installed, {Dpkg: state}, packages=["python3", "curl", "cmake"], lock_timeout=9)
+    (command,) = commands(
+        installed, {Dpkg: state}, packages=["python3", "curl", "cmake"], lock_timeout=9, manager="apt"
+    )
     assert script_of(command) == ("packages.sh", "9", "cmake", "python3")
 
 
 def test_an_interrupted_dpkg_is_settled_even_if_nothing_is_missing():
     state = DpkgState(frozenset({"curl"}), ("libc6",))
-    (command,) = commands(installed, {Dpkg: state}, packages=["curl"], lock_timeout=9)
+    (command,) = commands(installed, {Dpkg: state}, packages=["curl"], lock_timeout=9, manager="apt")
     assert script_of(command) == ("packages.sh", "9", "curl")
+
+
+def test_on_a_host_with_dnf_what_nothing_provides_is_installed():
+    wanted = {"packages": ["curl", "zstd"], "lock_timeout": 9, "manager": "dnf"}
+    (command,) = commands(installed, {RpmAbsent: ("zstd",)}, **wanted)
+    assert script_of(command) == ("refresh-rpm.sh", "9", "", "zstd")
+    assert commands(installed, {RpmAbsent: ()}, **wanted) == []
 
 
 # files
@@ -156,7 +165,7 @@ ACTIVATE = ("/opt/rackserve/current/llama.cpp", "3")
 
 
 def release_commands(origin: Any, state: ReleaseState, **facts: Any) -> list[Any]:
-    return commands(llama_server, {Releases: state, **facts}, origin=origin, lock_timeout=9)
+    return commands(llama_server, {Releases: state, **facts}, origin=origin, lock_timeout=9, manager="apt")
 
 
 @pytest.mark.parametrize("origin", [PACKAGE, ARCHIVE])
@@ -224,7 +233,7 @@ def test_the_first_host_builds_and_the_result_is_kept(tmp_path, source, name):
     host = FakeHost({Releases: ReleaseState(frozenset(), ""), Dpkg: DpkgState(frozenset(), ())}, name=name)
     sent = []
     with on(host):
-        for command in llama_server._inner(origin=source, lock_timeout=9):
+        for command in llama_server._inner(origin=source, lock_timeout=9, manager="apt"):
             sent.append(command)
             if isinstance(command, FileDownloadCommand):
                 # What pyinfra does with it.
@@ -240,7 +249,7 @@ def test_a_build_is_told_what_it_is_for_and_the_release_is_checked_for_it(tmp_pa
     host = FakeHost({Releases: ReleaseState(frozenset(), ""), Dpkg: DpkgState(frozenset({"g++"}), ())})
     sent = []
     with on(host):
-        for command in llama_server._inner(origin=source, lock_timeout=9):
+        for command in llama_server._inner(origin=source, lock_timeout=9, manager="apt"):
             sent.append(command)
             if isinstance(command, FileDownloadCommand):
                 Path(command.dest).write_bytes(b"built")
@@ -255,7 +264,7 @@ def test_an_upload_that_was_cut_off_is_never_taken_for_the_result_of_a_build(sou
     host = FakeHost({Releases: ReleaseState(frozenset(), ""), Dpkg: DpkgState(frozenset(), ())})
     sent = []
     with on(host):
-        for command in llama_server._inner(origin=source, lock_timeout=9):
+        for command in llama_server._inner(origin=source, lock_timeout=9, manager="apt"):
             sent.append(command)
             if isinstance(command, FileDownloadCommand):
                 Path(command.dest).write_bytes(b"built")
@@ -271,7 +280,7 @@ def test_a_dry_run_of_a_build_holds_up_no_other_host(source):
     for name in ("h1", "h2"):
         host = FakeHost({Releases: ReleaseState(frozenset(), ""), Dpkg: DpkgState(frozenset(), ())}, name=name)
         with on(host):
-            generator = llama_server._inner(origin=source, lock_timeout=9)
+            generator = llama_server._inner(origin=source, lock_timeout=9, manager="apt")
             assert script_of(next(generator))[0] == "packages.sh"
             del generator
     assert not release._building[source.release].locked()

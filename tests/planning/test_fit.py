@@ -228,7 +228,8 @@ def test_a_gpu_host_is_planned_on_its_gpu_or_in_memory_when_simulated():
 
 
 def test_a_file_that_nobody_has_listed_is_planned_for_and_not_installed():
-    data = {"gpu_tag": "h100-pcie", "services": [{"name": "a", "model": "qwen2.5-14b-instruct", "runtime": "llama.cpp"}]}
+    service = {"name": "a", "model": "qwen2.5-14b-instruct", "runtime": "llama.cpp"}
+    data = {"gpu_tag": "h100-pcie", "services": [service]}
     (plan,) = plan_hosts(load_hosts([("h1", data)]), load_catalog())
     assert not plan.errors
     (problem,) = not_installable(plan, load_catalog())
