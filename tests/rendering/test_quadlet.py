@@ -19,6 +19,7 @@ from rackserve.catalog.loader import load_catalog
 from rackserve.domain.errors import InputError
 from rackserve.planning.fit import plan_hosts
 from rackserve.planning.plans import GpuServicePlan
+from rackserve.rendering.quadlet import quadlet_word
 from rackserve.rendering.text import RenderedFile
 from rackserve.rendering.units import drop_in, service_files, unit_digest
 from rackserve.settings import load_hosts
@@ -144,6 +145,12 @@ def test_another_image_changes_the_digest():
     data = host_of("l40s", "tensorrt-llm") | {"images": {"tensorrt-llm": IMAGE[:-1] + "b"}}
     (plan,) = plan_hosts(load_hosts([("h1", data)]), load_catalog())
     assert unit_digest(plan.gpu_services[0]) != unit_digest(planned())
+
+
+@pytest.mark.parametrize("word", ["", ";", "\u0085", "a\u2028b", "é", "a\nb"])
+def test_what_quadlet_would_change_is_refused(word):
+    with pytest.raises(ValueError, match=r"Quadlet|control character"):
+        quadlet_word(word)
 
 
 # whatever the schema lets through

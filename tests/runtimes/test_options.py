@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import load_catalog
@@ -25,6 +25,8 @@ def test_a_setting_that_was_renamed_has_the_name_of_the_version():
         "--structured-outputs-config",
         '{"backend":"xgrammar"}',
     )
+    assert options("vllm", "0.19.1").words("convert_fp8") == ("--quantization", "fp8")
+    assert options("vllm", "0.20.0").words("convert_fp8") == ("--quantization", "fp8_per_tensor")
     assert options("vllm", "0.10.0").words("request_log_off") == ("--disable-log-requests",)
     assert options("vllm", "0.33.0").words("request_log_off") == ("--no-enable-log-requests",)
 
@@ -129,6 +131,7 @@ def test_unknown_versions_are_told_everything_as_their_nearest_neighbours_are():
         assert options("llama.cpp", version).words("slots_off") == ("--no-slots",)
 
 
+@settings(deadline=None)
 @given(st.sampled_from(sorted(CATALOG.options)), st.text(max_size=20) | st.from_regex(r"b?[0-9.rcpost+-]{1,12}"))
 def test_no_version_text_breaks_it(runtime, version):
     problem = version_problem(CATALOG, runtime, version)
