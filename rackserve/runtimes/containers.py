@@ -23,7 +23,7 @@ def in_container(job: Job, launch: Launch) -> Launch:
         launch,
         argv=(_PROGRAMS.get(program, program), *launch.argv[1:]),
         program="",
-        environment=(*launch.environment, *container_environment(job)),
+        environment=(*launch.environment, *container_environment()),
         container=Container(
             image=job.image.name,
             disk_gib=job.image.disk_gib,
@@ -33,15 +33,10 @@ def in_container(job: Job, launch: Launch) -> Launch:
     )
 
 
-def container_environment(job: Job) -> tuple[tuple[str, str], ...]:
-    """Where compiled kernels are kept, as the base unit has it for programs of the host, and how processes meet.
-
-    NCCL and Gloo take any interface but the loopback one, which is the only one that a unit on one host may use.
-    """
-    alone = len(job.gpus) > 1 and job.member is None
+def container_environment() -> tuple[tuple[str, str], ...]:
+    """Where compiled kernels are kept, as the base unit has it for programs of the host."""
     return (
         *(("HOME", CACHE), ("XDG_CACHE_HOME", CACHE)),
         *(("TRITON_CACHE_DIR", f"{CACHE}/triton"), ("TORCHINDUCTOR_CACHE_DIR", f"{CACHE}/inductor")),
         *(("CUDA_CACHE_PATH", f"{CACHE}/cuda"), ("FLASHINFER_WORKSPACE_BASE", CACHE)),
-        *((("NCCL_SOCKET_IFNAME", "=lo"), ("GLOO_SOCKET_IFNAME", "lo")) if alone else ()),
     )

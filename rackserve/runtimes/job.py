@@ -55,6 +55,15 @@ class Job:
         return len(self.gpus) == self.sizing.request.host_gpus
 
     @property
+    def meeting(self) -> tuple[tuple[str, str], ...]:
+        """How the processes of an instance on several cards of one host find each other.
+
+        NCCL and Gloo take any interface but the loopback one, which is the only one that such a unit may use.
+        """
+        alone = len(self.gpus) > 1 and self.member is None
+        return (("NCCL_SOCKET_IFNAME", "=lo"), ("GLOO_SOCKET_IFNAME", "lo")) if alone else ()
+
+    @property
     def gpu_mib(self) -> int:
         """MiB that it holds at least on each of its cards once it serves."""
         return int(self.sizing.weights_bytes * _IN_USE / MIB) if self.gpus else 0

@@ -51,7 +51,12 @@ def launch(job: Job) -> Launch:
         probe=PROBE,
         environment=tuple(
             variable
-            for variable in (options.variable("offline", "1"), options.variable("usage_stats_off", "1"))
+            for variable in (
+                options.variable("offline", "1"),
+                options.variable("usage_stats_off", "1"),
+                options.variable("docs_off", "1"),
+                *job.meeting,
+            )
             if variable is not None
         ),
         writes_code=True,

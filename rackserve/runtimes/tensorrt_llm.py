@@ -108,7 +108,8 @@ def _environment(job: Job) -> tuple[tuple[str, str], ...]:
     told = (options.variable("offline", "1"), options.variable("usage_stats_off", "1"))
     return (
         *(variable for variable in told if variable is not None),
-        *container_environment(job),
+        *container_environment(),
+        *job.meeting,
         *(mpi if len(job.gpus) > 1 else ()),
     )
 

@@ -23,9 +23,14 @@ PROBE = Probe(
 )
 
 
-def planned_words(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
-    """The options that planning decides, the same in every version from 0.8 on."""
-    quantization = ("--quantization", "fp8") if sizing.converted else ()
+def planned_words(
+    sizing: Sizing, endpoint: Endpoint, converting: tuple[str, ...] = ("--quantization", "fp8")
+) -> tuple[str, ...]:
+    """The options that planning decides, the same in every version from 0.8 on.
+
+    converting: how this version is told to make FP8 of a 16-bit checkpoint.
+    """
+    quantization = converting if sizing.converted else ()
     prefix = "--enable-prefix-caching" if sizing.prefix_caching else "--no-enable-prefix-caching"
     dtype = sizing.request.kv_cache_dtype
     return (
@@ -48,7 +53,7 @@ def launch(job: Job) -> Launch:
     options = job.options
     whole = Launch(
         title=job.title,
-        argv=(PROGRAM, *planned_words(job.sizing, job.endpoint), *_beside(job)),
+        argv=(PROGRAM, *planned_words(job.sizing, job.endpoint, _converting(job)), *_beside(job)),
         program=LIBRARIES,
         probe=PROBE,
         environment=_environment(job),
@@ -66,6 +71,10 @@ def launch(job: Job) -> Launch:
         warnings=(*_exposure(job), *_shared_sight(job), *options.missing),
     )
     return whole if job.member is None else on_node(whole, job.member)
+
+
+def _converting(job: Job) -> tuple[str, ...]:
+    return job.options.words("convert_fp8") if job.sizing.converted else ()
 
 
 def _by_number(job: Job) -> bool:
@@ -113,7 +122,7 @@ def _environment(job: Job) -> tuple[tuple[str, str], ...]:
         # torch.distributed would listen on all interfaces.
         options.variable("host_ip", "127.0.0.1"),
     )
-    return tuple(variable for variable in variables if variable is not None)
+    return (*(variable for variable in variables if variable is not None), *job.meeting)
 
 
 def _exposure(job: Job) -> tuple[str, ...]:

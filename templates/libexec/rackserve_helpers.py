@@ -49,8 +49,8 @@ class Service:
 
     unit: of systemd. url: of its server, without a path, None for a part of an instance whose head on another host
     answers; joins: where that head is met, None where the part looks after that itself. health, metrics: paths.
-    key_file: with its API key in the first line; metrics_key: metrics want it too. start_s, drain_s: longest to wait, in
-    seconds. in_flight: gauges whose sum is the requests running or queued; progress: counters that grow while it
+    key_file: with its API key in the first line; metrics_key: metrics want it too. start_s, drain_s: longest to wait,
+    in seconds. in_flight: gauges whose sum is the requests running or queued; progress: counters that grow while it
     computes. gpus: numbers in PCI order.
     gpu_mib: least memory that its processes hold on each of them, 0 for not checked.
     """

@@ -1,6 +1,6 @@
-"""Every command line that can be rendered for vLLM and SGLang is one that they take: parsed, and made a configuration of.
+"""Every command line that is rendered for vLLM and SGLang is one that they take: parsed, and made a configuration of.
 
-Not taken at their word are formats: a checkpoint's config.json is what its repository would hold, in the planned format.
+A checkpoint's config.json is what its repository would hold, in the planned format.
 """
 
 from __future__ import annotations

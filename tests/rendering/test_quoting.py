@@ -156,7 +156,7 @@ def _keys(text: str) -> Counter[tuple[str, str]]:
     return Counter((section, key) for section, key, _ in directives(text))
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(_services, _paths, st.integers(10, 7200))
 @example({"name": "a", "allow_from": ["fe80::1%x\nMemoryMax=infinity"]}, "/srv", 10)
 def test_a_drop_in_has_the_templates_directives_and_no_others(service, models_dir, start_timeout):
@@ -167,7 +167,7 @@ def test_a_drop_in_has_the_templates_directives_and_no_others(service, models_di
     assert _keys(drop_in(plan).text) == expected
 
 
-@settings(max_examples=100)
+@settings(max_examples=100, deadline=None)
 @given(_services, _paths)
 def test_the_command_line_in_a_drop_in_is_the_planned_one(service, models_dir):
     plan = _accepted(service, models_dir=models_dir)

@@ -8,8 +8,11 @@ from pathlib import Path
 import pytest
 
 from rackserve.catalog.loader import load_catalog
+from rackserve.planning.fit import plan_hosts
+from rackserve.planning.plans import HostPlan
 from rackserve.runtimes.commands import argv
 from rackserve.runtimes.endpoint import Endpoint, endpoint_of
+from rackserve.settings import load_hosts
 from tests.planning.sizing import sized
 
 # Which versions have which option: dumped from the option tables of 19 vLLM releases, 0.8.5 to 0.33.0.
@@ -30,6 +33,23 @@ def test_vllm_is_told_length_sequences_batch_share_and_split():
     assert (told["--tensor-parallel-size"], told["--pipeline-parallel-size"]) == ("2", "1")
     assert told["--kv-cache-dtype"] == "fp8"
     assert "--quantization" not in words
+
+
+def test_processes_on_several_cards_of_a_host_meet_on_the_loopback_interface():
+    for runtime in ("vllm", "sglang"):
+        (one,), (two,) = (launched(runtime, gpus).gpu_services for gpus in (1, 2))
+        assert "NCCL_SOCKET_IFNAME" not in dict(one.launch.environment)
+        assert dict(two.launch.environment)["NCCL_SOCKET_IFNAME"] == "=lo"
+        assert dict(two.launch.environment)["GLOO_SOCKET_IFNAME"] == "lo"
+
+
+def launched(runtime: str, gpus: int) -> HostPlan:
+    service = {"name": "chat", "model": "qwen3-8b", "runtime": runtime, "gpus": gpus, "max_model_len": 4096}
+    (plan,) = plan_hosts(
+        load_hosts([("h1", {"gpu_tag": "l40s", "gpu_count": 2, "services": [service]})]), load_catalog()
+    )
+    assert not plan.errors
+    return plan
 
 
 def test_vllm_converts_only_what_is_not_published_in_fp8():
