@@ -23,7 +23,7 @@ from rackserve.rendering.drivers import (
 )
 from rackserve.rendering.repositories import KEY_FILES, REPOSITORY_FILES
 from rackserve.rendering.text import LIBEXEC
-from rackserve.rendering.units import BASE_UNIT
+from rackserve.rendering.units import BASE_UNIT, HEALTH_TIMER, HEALTH_UNIT
 
 # Models stay: they are data, and the largest download of all.
 OWN_PATHS = (
@@ -37,6 +37,8 @@ OWN_PATHS = (
     posixpath.dirname(GPU_DROP_IN),
     CDI_DROP_IN,
     BASE_UNIT,
+    HEALTH_UNIT,
+    HEALTH_TIMER,
     LIBEXEC,
     "/opt/rackserve",
     "/etc/rackserve",

@@ -65,7 +65,7 @@ class Service(Frozen):
     distributed: how its processes on several hosts find each other; left out, vLLM's own way where the version has it.
     shared_prompts: whether its requests begin alike (a long system prompt, documents asked about again).
     structured_output: what constrains the output to a grammar or JSON schema, where the runtime has several.
-    max_output_tokens: what one request gets at most, whatever it asks for.
+    max_output_tokens: what one request gets at most, or, where the runtime has no such limit, if it states nothing.
     temperature, top_p, repetition_penalty: for requests that state none; a penalty just above 1 keeps small models from
     repeating themselves for ever, and no temperature below 0.1 does.
     """

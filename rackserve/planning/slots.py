@@ -20,7 +20,7 @@ from rackserve.planning.memory import Footprint, footprint, kv_bytes_per_token
 from rackserve.planning.model_source import file_source
 from rackserve.planning.plans import HostPlan, ServicePlan, exposure
 from rackserve.runtimes.endpoint import Endpoint
-from rackserve.runtimes.llamacpp import in_memory
+from rackserve.runtimes.llamacpp import in_memory, raised
 
 # llama.cpp rounds a slot's context up to 256 cells; planning in the same step keeps the plan and the server equal.
 CONTEXT_STEP = 256
@@ -188,7 +188,7 @@ def _warnings(empty: HostPlan, choice: _Choice, length: int) -> tuple[str, ...]:
     if length > choice.nominal * USABLE_SHARE:
         share = f"{USABLE_SHARE:.0%} of the nominal {choice.nominal}"
         warnings.append(f"max_model_len {length} is over {share}: quality may drop")
-    warnings.extend(exposure(choice.service))
+    warnings.extend((*raised(choice.service), *exposure(choice.service)))
     if empty.host.gpu_simulated:
         warnings.append(f"gpu_tag {empty.host.gpu_tag} is simulated: served on the CPU")
     return tuple(warnings)

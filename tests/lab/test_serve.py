@@ -120,12 +120,14 @@ def test_render_is_byte_for_byte_what_is_installed(site: Site, host: CheckedHost
     done = site.rackserve("render", str(site.write()), "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     rendered = [path for path in (tmp_path / "out" / "h1").rglob("*") if path.is_file()]
-    assert len(rendered) == 4
+    assert len(rendered) == 12
     for path in rendered:
         installed = host.file(f"/{path.relative_to(tmp_path / 'out' / 'h1')}")
         assert installed.content == path.read_bytes()
         assert installed.mode == path.stat().st_mode & 0o777
-    ours = host.run("find /etc/systemd/system /usr/libexec/rackserve -type f -newer /etc/hostname").stdout.split()
+    ours = host.run(
+        "find /etc/systemd/system /usr/libexec/rackserve /etc/rackserve/services -type f -newer /etc/hostname"
+    ).stdout.split()
     assert sorted(ours) == sorted(f"/{path.relative_to(tmp_path / 'out' / 'h1')}" for path in rendered)
 
 

@@ -52,11 +52,11 @@ def test_output_keeps_to_a_json_schema(client: Client) -> None:
     assert said["count"] in {1, 2, 3}
 
 
-def test_a_request_gets_no_more_tokens_than_the_service_allows(site: Site, client: Client) -> None:
-    site.lab.ssh("h1", "grep -q -- '--predict 1500' /etc/systemd/system/rackserve@chat.service.d/10-plan.conf")
-    status, answer = client.ask(max_tokens=MOST + 400)
-    assert status == 200
-    assert answer["usage"]["completion_tokens"] <= MOST
+def test_a_request_that_states_no_length_gets_the_services(client: Client) -> None:
+    status, answer = client.ask()
+    assert (status, answer["usage"]["completion_tokens"]) == (200, MOST), answer
+    # What the plan warns of: llama-server has no limit that a request could not raise, but its context.
+    assert client.ask(max_tokens=MOST + 400)[1]["usage"]["completion_tokens"] > MOST
 
 
 def test_a_prompt_beyond_the_context_is_refused(client: Client) -> None:
@@ -88,7 +88,8 @@ def test_a_crash_loop_stops_and_says_why(site: Site, client: Client) -> None:
     )
     state = wait_for(site.lab, "h1", 240, ActiveState="failed")
     assert state["MainPID"] == "0"
-    assert int(state["NRestarts"]) <= 5
+    # The first start, and five in an hour after it.
+    assert int(state["NRestarts"]) <= 6
     words = site.lab.ssh("h1", "journalctl -u rackserve@chat --output cat --no-pager -n 60").stdout
     assert path in words
     site.lab.ssh("h1", f"mv {path}.away {path}")
