@@ -93,7 +93,7 @@ def in_memory(service: Service, endpoint: Endpoint, *, max_model_len: int, need:
 
 
 def raised(service: Service) -> tuple[str, ...]:
-    """What a request may do to the service's limit: measured with 0.7.0, which took 1,900 tokens over `--predict 1500`."""
+    """What a request may do to the limit: 0.7.0 gave one 1,900 tokens over `--predict 1500` (measured)."""
     if service.max_output_tokens is None:
         return ()
     return ("max_output_tokens is a default for llama.cpp: a request that states more gets more",)
