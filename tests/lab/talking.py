@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rackserve.lab.lab import Lab
+from tests.contract.llama_options import command_lines, unknown
+from tests.lab.deploying import Site
 
 
 @dataclass
@@ -96,3 +98,15 @@ def wait_for(lab: Lab, host: str, seconds: float, service: str = "chat", **wante
             return state
         assert time.monotonic() < deadline, f"{state}, expected {wanted}"
         time.sleep(1)
+
+
+def takes_all(site: Site, host: str) -> None:
+    """Have the host's own llama-server read every command line that can be planned for it, each up to its end."""
+    program = "/opt/rackserve/current/llama.cpp/bin/llama-server"
+    assert unknown(site.lab.ssh(host, f"{program} --help").stdout) == set()
+    lines = command_lines(program, "/etc/rackserve/credentials/chat/api-key")
+    assert len(lines) > 50
+    tried = (
+        f"{line} >/tmp/said 2>&1 || {{ echo {number}; tail -n 2 /tmp/said; }}" for number, line in enumerate(lines)
+    )
+    assert site.lab.ssh(host, "sh", input="\n".join(tried)).stdout == ""

@@ -10,6 +10,7 @@ import pytest
 
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, Site, main_pid, serves
+from tests.lab.talking import takes_all
 
 pytestmark = [pytest.mark.lab, pytest.mark.build]
 
@@ -51,6 +52,11 @@ def test_both_hosts_serve_what_one_of_them_built(built: tuple[Site, Run], archiv
     compilers = [site.lab.ssh(host, "command -v g++", check=False).returncode for host in ("h1", "h2")]
     assert compilers.count(0) == 1
     assert site.rackserve("verify", str(site.file)).returncode == 0
+
+
+def test_the_built_server_takes_every_command_line_that_is_planned(built: tuple[Site, Run], archive: Path) -> None:
+    assert archive.is_file()
+    takes_all(built[0], "h1")
 
 
 def test_second_run_builds_nothing_even_without_the_cache(built: tuple[Site, Run]) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Site, serves
-from tests.lab.talking import Client, client_of, unit_state, wait_for
+from tests.lab.talking import Client, client_of, takes_all, unit_state, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -40,6 +40,11 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> S
 def client(site: Site) -> Client:
     wait_for(site.lab, "h1", 120, ActiveState="active", SubState="running")
     return client_of(site.lab, "h1")
+
+
+def test_the_packaged_server_takes_every_command_line_that_is_planned(site: Site, client: Client) -> None:
+    assert client.key
+    takes_all(site, "h1")
 
 
 def test_output_keeps_to_a_json_schema(client: Client) -> None:
