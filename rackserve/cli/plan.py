@@ -69,7 +69,7 @@ def _show(host_plan: HostPlan) -> None:
         console.print(f"  {escape(_stack_line(host_plan.stack))}", soft_wrap=True)
         for warning in host_plan.stack.warnings:
             console.print(f"  [yellow]warning[/yellow] {escape(warning)}", soft_wrap=True)
-    elif in_memory(host_plan.host, host_plan.gpu):
+    if in_memory(host_plan.host, host_plan.gpu):
         console.print(memory_bar(host_plan), soft_wrap=True)
     for service in host_plan.services:
         console.print(f"  [bold]{service.name}[/bold]  {service.model.name} at {service.probe_url}/v1", soft_wrap=True)
@@ -90,7 +90,8 @@ def _title(service: GpuServicePlan) -> str:
         return f"part of {service.name} on {member.head} (rank {member.rank} of {member.size}), on GPU {cards}"
     with_others = f" and on {', '.join(member.hosts[1:])}" if member is not None else ""
     runtime = f"{request.runtime} {request.version}"
-    return f"{request.model} on GPU {cards}{with_others} with {runtime}, port {service.port}"
+    where = f"on GPU {cards}{with_others}" if service.gpus else "in RAM"
+    return f"{request.model} {where} with {runtime}, port {service.port}"
 
 
 def _show_why(reasons: tuple[str, ...], warnings: tuple[str, ...]) -> None:

@@ -19,6 +19,9 @@ class Parallel:
     reason: str
 
 
+ONE_GPU = "one GPU"
+
+
 def tensor_parallel_problem(shape: Shape, tensor: int) -> str:
     """Why a model cannot be split this many ways, empty if it can: heads and vocabulary have to divide."""
     for name, number in shape.divisors:
@@ -71,7 +74,7 @@ def _chosen(shape: Shape, gpus: int, pipeline: int | None, host_gpus: int) -> Pa
         return _checked(shape, gpus, tensor, stages, reason)
     stages = across // tensor
     if stages == 1:
-        reason = f"tensor parallel {tensor}: all {gpus} GPUs" if gpus > 1 else "one GPU"
+        reason = f"tensor parallel {tensor}: all {gpus} GPUs" if gpus > 1 else ONE_GPU
     else:
         within = f"tensor parallelism stays within the {host_gpus} GPUs of one host"
         why = tensor_parallel_problem(shape, across) or within

@@ -17,6 +17,7 @@ from rackserve.domain.service import Service
 from rackserve.planning.engine_facts import engine_for
 from rackserve.planning.host_stack import stack_request
 from rackserve.planning.instance import size_instance
+from rackserve.planning.parallel import ONE_GPU
 from rackserve.planning.plans import GpuServicePlan, HostPlan
 from rackserve.planning.request import Request
 from rackserve.planning.served import served
@@ -83,7 +84,9 @@ def _sized(empty: HostPlan, service: Service, stack: Stack, catalog: Catalog, le
     exact = size_instance(
         replace(request, max_model_len=largest.max_model_len, utilization=min(share, request.ceiling))
     )
-    return exact if isinstance(exact, Sizing) and exact.fits else largest
+    found = exact if isinstance(exact, Sizing) and exact.fits else largest
+    # Said of cards, of which there are none.
+    return replace(found, reasons=tuple(reason for reason in found.reasons if reason != ONE_GPU))
 
 
 def _refusal(empty: HostPlan, service: Service, sized: Sizing | str, left_mib: int) -> Problem:

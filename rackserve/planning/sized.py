@@ -153,6 +153,8 @@ class Sizing:
         )
 
     def _memory_flag(self) -> str:
+        if self.request.gpu.vendor == "none" and self.offload is None:
+            return f"memory share {self.utilization:g} of the host's memory, for everything: what the demand needs"
         if self.offload is not None:
             stays = "stays below" if self.fits else "would have to stay below"
             return f"memory share {self.utilization:.2f}: {stays} the ceiling of {self.request.ceiling:.0%}"

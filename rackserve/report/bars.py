@@ -7,6 +7,7 @@ import itertools
 from rich.text import Text
 
 from rackserve.planning.budget import GIB
+from rackserve.planning.memory import MIB
 from rackserve.planning.plans import HostPlan
 from rackserve.planning.sized import Sizing
 
@@ -16,10 +17,16 @@ _PARTS = (("weights", "█", "blue"), ("KV cache", "▓", "green"), ("other", "�
 
 def memory_bar(plan: HostPlan) -> Text:
     """One line: weights, KV cache and the rest of all services, drawn to scale, with the ceiling marked by `|`."""
+    engines = [service.sizing for service in plan.gpu_services if not service.gpus]
+    weights = sum(sizing.weights_bytes for sizing in engines) // MIB
+    kv_cache = sum(sizing.kv_cache_bytes for sizing in engines) // MIB
     sizes = (
-        sum(service.footprint.weights_mib for service in plan.services),
-        sum(service.footprint.kv_cache_mib for service in plan.services),
-        sum(service.footprint.compute_mib + service.footprint.process_mib for service in plan.services),
+        weights + sum(service.footprint.weights_mib for service in plan.services),
+        kv_cache + sum(service.footprint.kv_cache_mib for service in plan.services),
+        plan.engines_mib
+        - weights
+        - kv_cache
+        + sum(service.footprint.compute_mib + service.footprint.process_mib for service in plan.services),
     )
     bar = Text("  ")
     bar.append_text(_drawn(sizes, plan.capacity_mib, plan.host.memory_ceiling))
@@ -52,7 +59,7 @@ def card_bars(plan: HostPlan) -> list[Text]:
 
 
 def _cards(plan: HostPlan) -> range:
-    return range(plan.host.gpu_count if plan.gpu_services else 0)
+    return range(plan.host.gpu_count if any(service.gpus for service in plan.gpu_services) else 0)
 
 
 def _card_bar(plan: HostPlan, names: tuple[str, ...], label: str) -> Text:
