@@ -51,7 +51,7 @@ def test_a_removal_that_lost_its_power_is_finished_by_the_next_run(site: GpuSite
         site.lab.kill(site.name)
         process.send_signal(signal.SIGKILL)
 
-    name, _ = site.deploy_until(1, break_off, script=UNINSTALL)
+    name, _ = site.deploy_until(2, break_off, script=UNINSTALL)
     assert name == GONE
     site.lab.boot(site.name)
     site.lab.wait(site.name)

@@ -1,0 +1,149 @@
+"""SGLang on a host with two cards: installed from pinned wheels, given one card, watched, drained, removed.
+
+What is installed is a stand-in that computes nothing and takes everything as the real one does; see sglang_wheel.py.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from rackserve.lab.gpu import GpuChoice
+from rackserve.lab.hub import publish
+from rackserve.lab.lab import Lab
+from rackserve.lab.tiny_checkpoint import write_tiny_checkpoint
+from tests.lab.archive_sites import HOST, PORT, WAY, ArchiveSite, stopped_under_a_stream
+from tests.lab.conftest import LabFactory
+from tests.lab.deploying import main_pid, serves
+from tests.lab.sglang_wheel import CUDA, VERSION, catalogue, requirements, wheels
+
+pytestmark = pytest.mark.lab
+
+REPO = "rackserve/tiny-checkpoint"
+CARD = 1
+CURRENT = "readlink -f /opt/rackserve/current/sglang"
+CHANGES = [
+    "SGLang | Packages for SGLang installed",
+    "SGLang | Release of SGLang current",
+    "Models | Model's files in place",
+    "Services | Service user present",
+    "Services | Units and helpers as planned",
+    "Services | Service serving its plan",
+]
+# Longer than drain waits for requests, so that the rest is up to the server; the stand-in says 20 tokens a second.
+LONG = 660
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": ["red", "green", "blue"]}},
+    "required": ["colour"],
+    "additionalProperties": False,
+}
+# Local addresses, in the kernel's words, that somebody listens on at the service's port.
+LISTENING = f"awk '$4 == \"0A\" && $2 ~ /:{PORT:04X}$/ {{print $2}}' /proc/net/tcp /proc/net/tcp6"
+
+
+@pytest.fixture(scope="module")
+def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ArchiveSite]:
+    """A host with its driver, and wheels for CUDA and for the CPU in the depot, each with its catalogue."""
+    lab, folder = lab_factory("sglang"), tmp_path_factory.mktemp("sglang")
+    lab.up(1, "bookworm", gpus=GpuChoice("l40s", 2))
+    made = ArchiveSite(lab, folder, "sglang")
+    offer(lab, folder)
+    services, made.data["services"] = made.data["services"], []
+    run = made.run()
+    assert run.code == 0, run.text
+    made.data["services"] = services
+    made.service |= {
+        "model": "tiny-checkpoint",
+        "runtime_version": VERSION,
+        "gpus": [CARD],
+        "structured_output": "xgrammar",
+        # Becomes JSON in a command line.
+        "temperature": 0.7,
+    }
+    made.data["catalog"].append(str(folder / "cuda.toml"))
+    yield made
+    lab.down()
+
+
+def offer(lab: Lab, folder: Path) -> None:
+    checkpoint = folder / "checkpoint"
+    write_tiny_checkpoint(checkpoint)
+    revision = publish(lab.depot_dir, REPO, checkpoint)
+    for name, cuda in (("cuda", CUDA), ("cpu", None)):
+        files = wheels(lab.depot_dir / WAY / name, cuda)
+        pinned = folder / f"{name}.txt"
+        pinned.write_text(requirements(f"{lab.depot_url}/{WAY}/{name}", *files))
+        (folder / f"{name}.toml").write_text(catalogue(REPO, revision, checkpoint, pinned))
+
+
+def test_a_host_with_its_driver_serves_and_a_second_run_changes_nothing(site: ArchiveSite) -> None:
+    site.comes_up(CHANGES)
+    assert site.on(CURRENT).startswith(f"/opt/rackserve/releases/sglang-{VERSION}-cuda-")
+    verified = site.rackserve("verify", str(site.write()))
+    assert verified.returncode == 0, verified.stdout + verified.stderr
+
+
+def test_it_has_its_own_card_only_and_listens_on_the_loopback_address_only(site: ArchiveSite) -> None:
+    cards = json.loads(site.on("cat /run/rackserve/gpus.json"))
+    pid, _ = main_pid(site.lab, HOST)
+    environment = site.on(f"tr '\\0' '\\n' </proc/{pid}/environ").splitlines()
+    assert f"CUDA_VISIBLE_DEVICES={cards[CARD]['uuid']}" in environment
+    used = site.on("nvidia-smi --query-compute-apps=gpu_uuid,pid --format=csv,noheader,nounits")
+    assert used == f"{cards[CARD]['uuid']}, {pid}\n"
+    allowed = site.on("systemctl show -p DeviceAllow --value rackserve@chat").split()
+    assert [name for name in allowed if "/gpu" in name] == [f"/dev/rackserve/gpu{CARD}"]
+    assert site.on(LISTENING) == f"0100007F:{PORT:04X}\n"
+
+
+def test_output_keeps_to_a_json_schema(site: ArchiveSite) -> None:
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
+    (choice,) = site.completion(response_format=wanted)["choices"]
+    assert json.loads(choice["message"]["content"])["colour"] in {"red", "green", "blue"}
+
+
+def test_its_work_is_seen_in_its_metrics(site: ArchiveSite) -> None:
+    """Health reads these to tell a busy server from one that hangs."""
+
+    def told() -> dict[str, float]:
+        lines = (line for line in site.ask("/metrics")[1].splitlines() if line.startswith("sglang:"))
+        return {line.partition("{")[0]: float(line.split()[-1]) for line in lines}
+
+    facts = json.loads(site.on("cat /etc/rackserve/services/chat.json"))
+    before = told()
+    assert {*facts["in_flight"], *facts["progress"]} <= set(before)
+    site.completion()
+    after = told()
+    assert all(after[name] > before[name] for name in facts["progress"])
+    site.on("systemctl start rackserve-health@chat")
+
+
+def test_a_wheel_for_another_backend_is_refused_and_the_old_release_serves(site: ArchiveSite) -> None:
+    before = site.on(CURRENT), site.releases(), main_pid(site.lab, HOST)
+    *others, own = site.data["catalog"]
+    site.data["catalog"] = [*others, str(Path(own).with_name("cpu.toml"))]
+    run = site.deploy()
+    assert run.code == 1
+    assert run.failed(HOST) == [CHANGES[1]]
+    assert f"torch 9.9 computes with cpu, planned is cuda {CUDA}" in run.said_of(HOST)
+    assert (site.on(CURRENT), site.releases(), main_pid(site.lab, HOST)) == before
+    assert serves(site.lab, HOST)
+    site.data["catalog"] = [*others, own]
+    assert site.served().changed(HOST) == []
+
+
+def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite) -> None:
+    began = time.time()
+    assert stopped_under_a_stream(site, LONG).endswith("data: [DONE]\n\n")
+    said = site.on(f"journalctl -u rackserve@chat --output cat --no-pager --since @{int(began)}")
+    assert "requests in flight after 30 s, stopping anyway" in said
+    assert "Remaining number of requests 1" in said
+    assert serves(site.lab, HOST)
+
+
+def test_a_service_that_is_gone_leaves_nothing(site: ArchiveSite) -> None:
+    site.leaves_nothing()
