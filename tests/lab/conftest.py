@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,13 +18,18 @@ LabFactory = Callable[[str], Lab]
 
 
 @pytest.fixture(scope="session")
-def lab_factory() -> Iterator[LabFactory]:
-    """Makes labs whose names no other test run has; each is taken down at the end, also after Ctrl-C."""
+def _machine() -> None:
+    """Skip where the machine carries no lab; take down what killed runs have left."""
     try:
         require_machine()
     except LabError as error:
         pytest.skip(str(error))
     _remove_left_over()
+
+
+@contextmanager
+def _making() -> Iterator[LabFactory]:
+    """Makes labs whose names no other test run has; each is taken down at the end, also after Ctrl-C."""
     with ExitStack() as cleanup:
 
         def make(purpose: str) -> Lab:
@@ -32,6 +37,13 @@ def lab_factory() -> Iterator[LabFactory]:
             cleanup.callback(lab.down)
             return lab
 
+        yield make
+
+
+@pytest.fixture(scope="module")
+def lab_factory(_machine: None) -> Iterator[LabFactory]:
+    """For labs of one module. They go with it: each host takes six of the kernel's 128 inotify instances of root."""
+    with _making() as make:
         yield make
 
 
@@ -43,11 +55,12 @@ def _remove_left_over() -> None:
 
 
 @pytest.fixture(scope="session")
-def lab(lab_factory: LabFactory) -> Lab:
+def lab(_machine: None) -> Iterator[Lab]:
     """Two Debian 12 hosts, h1 and h2, up and bare. Shared by the session: leave them usable."""
-    made = lab_factory("shared")
-    made.up(2, "bookworm")
-    return made
+    with _making() as make:
+        made = make("shared")
+        made.up(2, "bookworm")
+        yield made
 
 
 @pytest.fixture
