@@ -1,28 +1,16 @@
-"""Run by vLLM's own Python: reads one question a line on standard input, answers one line each, both JSON.
-
-{"ask": "options"} -> the names that `vllm serve` knows. {"ask": "check", "argv": [...], "environment": {...}} -> null
-where `vllm serve ARGV...` would go on to load the model, else what it would end with. Nothing is loaded or listened to.
-"""
+"""What `vllm serve ARGV...` would end with before it loads anything; questions and answers as in worker.py."""
 
 from __future__ import annotations
 
-import contextlib
-import io
-import json
-import os
-import sys
+from worker import answer_all  # isort: skip -- it takes standard output away from what is imported next
 
-# What vLLM prints must not get between the answers.
-ANSWERS = os.fdopen(os.dup(1), "w")
-os.dup2(2, 1)
-
-import torchvision_operators  # noqa: E402, F401 -- before anything imports torchvision
-import vllm.envs  # noqa: E402
-from vllm import AsyncEngineArgs  # noqa: E402
-from vllm.entrypoints.cli.serve import ServeSubcommand  # noqa: E402
-from vllm.model_executor.models import registry  # noqa: E402
-from vllm.usage.usage_lib import UsageContext  # noqa: E402
-from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: E402
+import torchvision_operators  # noqa: F401 -- before anything imports torchvision
+import vllm.envs
+from vllm import AsyncEngineArgs
+from vllm.entrypoints.cli.serve import ServeSubcommand
+from vllm.model_executor.models import registry
+from vllm.usage.usage_lib import UsageContext
+from vllm.utils.argparse_utils import FlexibleArgumentParser
 
 # vLLM looks at a model's class in a process of its own, which takes 9 s to import what is imported here already.
 registry._run_in_subprocess = lambda function: function()
@@ -31,37 +19,16 @@ PARSER = FlexibleArgumentParser()
 SERVE = COMMAND.subparser_init(PARSER.add_subparsers(dest="subparser"))
 
 
-NAMES = set(SERVE._option_string_actions)
+def take(argv: list[str], environment: dict[str, str]) -> None:
+    _read_variables(environment)
+    args = PARSER.parse_args(["serve", *argv])
+    COMMAND.validate(args)
+    args.model = args.model_tag or args.model
+    engine = AsyncEngineArgs.from_cli_args(args)
+    engine.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER, headless=args.headless)
 
 
-def check(argv: list[str], environment: dict[str, str]) -> str | None:
-    # The parser takes abbreviations, which end to be any once another option begins likewise.
-    unknown = [word for word in argv if word.startswith("--") and word.partition("=")[0] not in NAMES]
-    if unknown:
-        return f"no such options: {' '.join(unknown)}"
-    before, said = dict(os.environ), io.StringIO()
-    os.environ.update(environment)
-    try:
-        with contextlib.redirect_stderr(said):
-            _unknown_variables(environment)
-            args = PARSER.parse_args(["serve", *argv])
-            COMMAND.validate(args)
-            args.model = args.model_tag or args.model
-            engine = AsyncEngineArgs.from_cli_args(args)
-            engine.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER, headless=args.headless)
-    except SystemExit:
-        # Without the usage, which is above it and hundreds of lines long.
-        return said.getvalue().rpartition(": error: ")[2].strip()
-    except Exception as error:  # noqa: BLE001 -- whatever it is, the server would end with it
-        return f"{type(error).__name__}: {error}"
-    finally:
-        # The platform leaves variables for the processes that it would start.
-        os.environ.clear()
-        os.environ.update(before)
-    return None
-
-
-def _unknown_variables(environment: dict[str, str]) -> None:
+def _read_variables(environment: dict[str, str]) -> None:
     """As --fail-on-environ-validation does, and their values are read."""
     known = vllm.envs.environment_variables
     ours = [name for name in environment if name.startswith("VLLM_")]
@@ -73,10 +40,4 @@ def _unknown_variables(environment: dict[str, str]) -> None:
         known[name]()
 
 
-for line in sys.stdin:
-    question = json.loads(line)
-    if question["ask"] == "options":
-        answer: object = sorted(NAMES)
-    else:
-        answer = check(question["argv"], question["environment"])
-    print(json.dumps(answer), file=ANSWERS, flush=True)
+answer_all(set(SERVE._option_string_actions), take)

@@ -12,7 +12,10 @@ from typing import Any
 
 from rackserve.lab.lab import Lab
 from tests.contract.llama_options import command_lines, unknown
-from tests.lab.deploying import Site
+from tests.lab.deploying import Site, serves
+
+# Seconds that a stream has to be under way for, so that a stop falls into it.
+IN_FLIGHT_S = 6
 
 
 @dataclass
@@ -110,3 +113,19 @@ def takes_all(site: Site, host: str) -> None:
         f"{line} >/tmp/said 2>&1 || {{ echo {number}; tail -n 2 /tmp/said; }}" for number, line in enumerate(lines)
     )
     assert site.lab.ssh(host, "sh", input="\n".join(tried)).stdout == ""
+
+
+def ends_after_its_stream(site: Site, host: str, client: Client, most: int, **body: Any) -> None:
+    """Stop the service under a stream of at most `most` tokens: the stream ends first. It serves again afterwards."""
+    started = time.monotonic()
+    client.ask(max_tokens=100, **body)
+    rate = 100 / (time.monotonic() - started)
+    stream = client.stream(max_tokens=min(most, max(100, int(rate * IN_FLIGHT_S))), **body)
+    stream.started()
+    site.lab.ssh(host, "systemctl stop rackserve@chat")
+    stream.finish()
+    assert stream.done, stream.error
+    state = unit_state(site.lab, host)
+    assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
+    site.lab.ssh(host, "systemctl start rackserve@chat")
+    assert serves(site.lab, host)

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import time
 
 import pytest
 
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Site, serves
-from tests.lab.talking import Client, client_of, takes_all, unit_state, wait_for
+from tests.lab.talking import Client, client_of, ends_after_its_stream, takes_all, wait_for
 
 pytestmark = pytest.mark.lab
 
@@ -21,8 +20,6 @@ SCHEMA = {
     "required": ["colour", "count"],
     "additionalProperties": False,
 }
-# Seconds that a stream has to be under way for, so that a stop falls into it.
-IN_FLIGHT_S = 6
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +68,7 @@ def test_a_prompt_beyond_the_context_is_refused(client: Client) -> None:
 
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: Site, client: Client) -> None:
-    started = time.monotonic()
-    client.ask(max_tokens=100)
-    rate = 100 / (time.monotonic() - started)
-    stream = client.stream(max_tokens=min(MOST, max(100, int(rate * IN_FLIGHT_S))))
-    stream.started()
-    site.lab.ssh("h1", "systemctl stop rackserve@chat")
-    stream.finish()
-    assert stream.done, stream.error
-    state = unit_state(site.lab, "h1")
-    assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
-    site.lab.ssh("h1", "systemctl start rackserve@chat")
-    assert serves(site.lab, "h1")
+    ends_after_its_stream(site, "h1", client, MOST)
 
 
 def test_a_crash_loop_stops_and_says_why(site: Site, client: Client) -> None:

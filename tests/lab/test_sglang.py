@@ -13,17 +13,15 @@ from pathlib import Path
 import pytest
 
 from rackserve.lab.gpu import GpuChoice
-from rackserve.lab.hub import publish
 from rackserve.lab.lab import Lab
-from rackserve.lab.tiny_checkpoint import write_tiny_checkpoint
 from tests.lab.archive_sites import HOST, PORT, WAY, ArchiveSite, stopped_under_a_stream
+from tests.lab.checkpoints import MODEL, offer_checkpoint, requirements_entry
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
-from tests.lab.sglang_wheel import CUDA, VERSION, catalogue, requirements, wheels
+from tests.lab.sglang_wheel import CUDA, VERSION, requirements, wheels
 
 pytestmark = pytest.mark.lab
 
-REPO = "rackserve/tiny-checkpoint"
 CARD = 1
 CURRENT = "readlink -f /opt/rackserve/current/sglang"
 CHANGES = [
@@ -58,7 +56,7 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> I
     assert run.code == 0, run.text
     made.data["services"] = services
     made.service |= {
-        "model": "tiny-checkpoint",
+        "model": MODEL,
         "runtime_version": VERSION,
         "gpus": [CARD],
         "structured_output": "xgrammar",
@@ -71,14 +69,13 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 def offer(lab: Lab, folder: Path) -> None:
-    checkpoint = folder / "checkpoint"
-    write_tiny_checkpoint(checkpoint)
-    revision = publish(lab.depot_dir, REPO, checkpoint)
+    model = offer_checkpoint(lab, folder)
     for name, cuda in (("cuda", CUDA), ("cpu", None)):
         files = wheels(lab.depot_dir / WAY / name, cuda)
         pinned = folder / f"{name}.txt"
         pinned.write_text(requirements(f"{lab.depot_url}/{WAY}/{name}", *files))
-        (folder / f"{name}.toml").write_text(catalogue(REPO, revision, checkpoint, pinned))
+        entry = requirements_entry("sglang", VERSION, "cuda", pinned, gib=1, more=f'family = "{CUDA}"\n')
+        (folder / f"{name}.toml").write_text(f"{model}\n{entry}")
 
 
 def test_a_host_with_its_driver_serves_and_a_second_run_changes_nothing(site: ArchiveSite) -> None:

@@ -8,44 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from rackserve.lab.hub import publish
-from rackserve.lab.tiny_checkpoint import write_tiny_checkpoint
+from tests.lab.checkpoints import MODEL, offer_checkpoint, requirements_entry
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, Site, serves
-from tests.lab.talking import Client, client_of, unit_state, wait_for
+from tests.lab.talking import Client, client_of, ends_after_its_stream, unit_state, wait_for
 from tests.lab.vllm_wheel import VERSION, requirements, wheels
 
 pytestmark = [pytest.mark.lab, pytest.mark.contract]
 
-REPO = "rackserve/tiny-checkpoint"
 LENGTH, MOST = 1024, 900
 RELEASES = "ls -1d /opt/rackserve/releases/vllm-*"
 CURRENT = "readlink -f /opt/rackserve/current/vllm"
-CATALOGUE = """\
-[models.tiny-checkpoint]
-repo = "{repo}"
-license = "none: random weights"
-source = "written by rackserve on this machine"
-date = "2026-11-27"
-checkpoints = [{{ quantization = "none", repo = "{repo}", revision = "{revision}" }}]
-
-[models.tiny-checkpoint.config]
-{config}
-
-[requirements."vllm-0.32.0-cpu"]
-runtime = "vllm"
-version = "0.32.0"
-backend = "cpu"
-file = "{file}"
-architectures = ["x86_64"]
-glibc = "2.34"
-python_min = "3.11"
-python_before = "3.12"
-installed_gib = 3
-packages = {{ deb = ["g++", "libnuma1"], rpm = ["gcc-c++", "numactl-libs"] }}
-source = "the same packages as the contract tests"
-date = "2026-11-27"
-"""
+PACKAGES = 'packages = { deb = ["g++", "libnuma1"], rpm = ["gcc-c++", "numactl-libs"] }\n'
 
 
 @pytest.fixture(scope="module")
@@ -53,19 +27,16 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> S
     """A bare Debian 12 host, with the packages and the model where an operator would have them."""
     lab, folder = lab_factory("vllm"), tmp_path_factory.mktemp("vllm")
     lab.up(1, "bookworm")
-    checkpoint = folder / "checkpoint"
-    write_tiny_checkpoint(checkpoint)
-    revision = publish(lab.depot_dir, REPO, checkpoint)
+    model = offer_checkpoint(lab, folder)
     offered = lab.depot_dir / "wheels"
     offered.mkdir()
     files = wheels(offered)
     text = requirements(f"{lab.depot_url}/wheels", *files)
     for name, content in (("first.txt", text), ("second.txt", f"# The same packages, as another release.\n{text}")):
-        (folder / name).write_text(content)
-        config = json.loads((checkpoint / "config.json").read_text())
-        listed = "\n".join(f"{key} = {json.dumps(value)}" for key, value in config.items() if value is not None)
-        entry = CATALOGUE.format(repo=REPO, revision=revision, config=listed, file=name)
-        (folder / name.replace("txt", "toml")).write_text(entry)
+        pinned = folder / name
+        pinned.write_text(content)
+        entry = requirements_entry("vllm", "0.32.0", "cpu", pinned, gib=3, more=PACKAGES)
+        pinned.with_suffix(".toml").write_text(f"{model}\n{entry}")
     made = Site(lab, folder)
     made.hosts["h1"] |= {
         "catalog": [str(folder / "first.toml")],
@@ -74,7 +45,7 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> S
         "services": [
             {
                 **made.hosts["h1"]["services"][0],
-                "model": "tiny-checkpoint",
+                "model": MODEL,
                 "runtime": "vllm",
                 "runtime_version": "0.32.0",
                 "max_model_len": LENGTH,
@@ -148,18 +119,7 @@ def test_limits_hold(client: Client) -> None:
 
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: Site, client: Client) -> None:
-    started = time.monotonic()
-    client.ask(max_tokens=100, ignore_eos=True)
-    rate = 100 / (time.monotonic() - started)
-    stream = client.stream(max_tokens=min(MOST, max(100, int(rate * 6))), ignore_eos=True)
-    stream.started()
-    site.lab.ssh("h1", "systemctl stop rackserve@chat")
-    stream.finish()
-    assert stream.done, stream.error
-    state = unit_state(site.lab, "h1")
-    assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
-    site.lab.ssh("h1", "systemctl start rackserve@chat")
-    assert serves(site.lab, "h1")
+    ends_after_its_stream(site, "h1", client, MOST, ignore_eos=True)
 
 
 def test_an_engine_that_hangs_behind_a_green_health_is_ended_and_comes_back(site: Site, client: Client) -> None:

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -48,8 +49,8 @@ def claim(size_bytes: int) -> int:
     return len(cards)
 
 
-class Handler(BaseHTTPRequestHandler):
-    """A request; a server overrides `get` and `post`, which answer with a status and a JSON value."""
+class Handler(BaseHTTPRequestHandler, ABC):
+    """A request; a server defines `get` and `post`, which answer with a status and a JSON value."""
 
     protocol_version = "HTTP/1.1"
 
@@ -70,13 +71,13 @@ class Handler(BaseHTTPRequestHandler):
         """As a POST."""
         self.do_POST()
 
+    @abstractmethod
     def get(self, path: str) -> tuple[int, Any]:
         """Status and answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     def post(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Status and answer; an iterator is streamed."""
-        raise NotImplementedError
 
     def _reply(self, status: int, answer: Any) -> None:
         self.send_response(status)
