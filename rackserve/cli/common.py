@@ -17,6 +17,7 @@ from rackserve.fleet import plan_fleet
 from rackserve.planning.installable import not_installable
 from rackserve.planning.instance import GGUF_RUNTIMES
 from rackserve.planning.plans import HostPlan
+from rackserve.planning.ram_engine import without_gpu
 from rackserve.rollout.inventory import InventoryHost, limited, read_inventory
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -57,7 +58,7 @@ def gpu_of(catalog: Catalog, tag: str | None, options: Mapping[str, Any]) -> tup
     if not gpu.vram_mib and options["gpus"] > 1:
         problems.append(Problem(f"{options['gpus']}: {gpu.name} has one memory, that of the host", key="--gpus"))
     if gpu.vendor == "none" and options["runtime"] not in {None, *GGUF_RUNTIMES}:
-        problems.append(Problem(f"{options['runtime']} needs a GPU", key="--runtime"))
+        problems.append(Problem(without_gpu(options["runtime"]), key="--runtime"))
     return gpu, problems
 
 

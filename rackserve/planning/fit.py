@@ -21,13 +21,23 @@ from rackserve.planning.ram_engine import RAM_ENGINES, plan_ram_engines
 from rackserve.planning.runtime_choice import chosen_runtime
 from rackserve.planning.slots import plan_slots
 from rackserve.planning.stack import Stack, solve
+from rackserve.runtimes.options import choices
 
 FIRST_PORT = 8001
 _KV_TYPES = ("f16", "q8_0", "q4_0")
 # What only GPUs and their runtimes know; llama.cpp in RAM would do as if nobody had asked.
-_GPU_SETTINGS = ("runtime_version", "revision", "gpu_share", "tensor_parallel", "pipeline_parallel")
+_GPU_SETTINGS = (
+    *("runtime_version", "revision", "structured_output"),
+    *("gpu_share", "tensor_parallel", "pipeline_parallel"),
+)
 _DRIVER_SETTINGS = ("driver_branch", "kernel_module")
 _LEAVE_OUT = "leave it out"
+_OWN_WAYS: Mapping[str, tuple[str, ...]] = {
+    # The version is that of the archive, the package or the build that llamacpp_install says.
+    "llama.cpp": ("runtime_version",),
+    # `lms load` has no option for it.
+    "lmstudio": ("threads",),
+}
 # No key at all, or one that ends up in the log in clear (SGLang): see each runtime's module.
 KEYLESS = ("sglang", "tensorrt-llm", "ollama", "lmstudio")
 
@@ -82,6 +92,7 @@ def _engine_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -
         yield Problem(
             f"{service.model} has no checkpoint in the catalogue, which {service.runtime} needs", key="model", **where
         )
+    yield from _grammar_problems(host, service, service.runtime or "", catalog)
 
 
 def _host_problems(host: Host, gpu: Gpu) -> Iterator[Problem]:
@@ -117,9 +128,7 @@ def _file_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> 
     where = {"host": host.name, "service": service.name}
     model = catalog.models[service.model]
     if service.runtime not in {None, LLAMACPP}:
-        yield Problem(
-            f"{service.runtime} needs a GPU", key="runtime", hint="llama.cpp and vllm serve from RAM", **where
-        )
+        yield Problem(f"{service.runtime} needs a GPU", key="runtime", hint=_in_ram(host, service), **where)
     offered = [gguf.quantization for gguf in model.gguf]
     if not offered:
         yield Problem(f"{model.name} has no GGUF file in the catalogue, which llama.cpp needs", key="model", **where)
@@ -139,6 +148,13 @@ def _file_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> 
             yield Problem("has no meaning for llama.cpp in RAM", key=key, hint=_LEAVE_OUT, **where)
 
 
+def _in_ram(host: Host, service: Service) -> str:
+    """What serves instead."""
+    if service.runtime in RAM_ENGINES and host.gpu_simulated:
+        return f"a pretended one is llama.cpp's; {service.runtime} serves from RAM with gpu_tag cpu"
+    return f"llama.cpp and {' and '.join(RAM_ENGINES)} serve from RAM"
+
+
 def _runtime_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) -> Iterator[Problem]:
     """What a service on GPUs asks for and its runtime would do nothing with."""
     runtime = chosen_runtime(service, gpu, catalog.models[service.model])
@@ -148,6 +164,7 @@ def _runtime_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) 
     for key in _ignored(runtime):
         if getattr(service, key) is not None:
             yield Problem(f"has no meaning for {runtime}", key=key, hint=_LEAVE_OUT, **where)
+    yield from _grammar_problems(host, service, runtime, catalog)
     model = catalog.models[service.model]
     if runtime not in GGUF_RUNTIMES and model.gguf and not model.checkpoints:
         message = f"{model.name} has GGUF files only in the catalogue, which {runtime} does not load"
@@ -157,13 +174,21 @@ def _runtime_problems(host: Host, gpu: Gpu, service: Service, catalog: Catalog) 
         yield Problem(message, key="listen", hint=f"{_LEAVE_OUT}; vllm and llama.cpp have keys", **where)
 
 
+def _grammar_problems(host: Host, service: Service, runtime: str, catalog: Catalog) -> Iterator[Problem]:
+    """A backend that no version of the runtime has would end its start."""
+    wanted, known = service.structured_output, choices(catalog, runtime, "structured_output_backend")
+    if wanted is not None and known and wanted not in known:
+        message, hint = f"{wanted} is not known to {runtime}", f"known: {', '.join(known)}"
+        yield Problem(message, host=host.name, service=service.name, key="structured_output", hint=hint)
+
+
 def _ignored(runtime: str) -> tuple[str, ...]:
     """Settings of a service that this runtime has nothing for."""
     # llama.cpp splits layers over GPUs and constrains output by itself, and the catalogue pins its files; the others
     # compute on the GPU alone.
     gguf = ("revision", "tensor_parallel", "pipeline_parallel", "structured_output")
     ignored = gguf if runtime in GGUF_RUNTIMES else ("threads",)
-    return (*ignored, *(("api_key_file",) if runtime in KEYLESS else ()))
+    return (*ignored, *_OWN_WAYS.get(runtime, ()), *(("api_key_file",) if runtime in KEYLESS else ()))
 
 
 def _plan_host(host: Host, catalog: Catalog, parts: Mapping[tuple[str, str], Part]) -> HostPlan:
@@ -173,7 +198,7 @@ def _plan_host(host: Host, catalog: Catalog, parts: Mapping[tuple[str, str], Par
     empty = HostPlan(host, gpu, _capacity_mib(host, gpu), (), ())
     if in_memory(host, gpu):
         return plan_slots(plan_ram_engines(empty, catalog, ports), catalog, ports)
-    solved = solve(stack_request(host, (gpu,) * host.gpu_count, asked_runtimes(host, gpu, catalog)), catalog)
+    solved = solve(stack_request(host, (gpu,) * host.gpu_count, asked_runtimes(host.services, gpu, catalog)), catalog)
     if not isinstance(solved, Stack):
         return replace(empty, errors=solved)
     own = {service: part for (name, service), part in parts.items() if name == host.name}

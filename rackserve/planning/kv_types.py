@@ -53,10 +53,17 @@ def kv_type_problem(runtime: str, dtype: str, gpu: Gpu) -> str:
         known = ", ".join(("auto", *_NAMES[runtime]))
         return f"kv_cache_dtype {dtype} is not known to {runtime}; known: {known}"
     if not dtype.lower().startswith("fp8"):
-        return ""
+        return _in_ram_problem(dtype) if gpu.vendor == "none" else ""
     capability = gpu.compute_capability
     if capability is not None and capability < _FP8_CAPABILITY:
         return f"kv_cache_dtype {dtype} needs compute capability 8.0, {gpu.name} is {gpu.target}"
     if gpu.vendor == "amd" and "fp8" not in gpu.formats:
         return f"kv_cache_dtype {dtype} needs a GPU with fp8, {gpu.name} is {gpu.target}"
     return ""
+
+
+def _in_ram_problem(dtype: str) -> str:
+    """The CPU's attention knows the model's own type and FP8 (vLLM 0.33 v1/attention/backends/cpu_attn.py)."""
+    if dtype.lower() == "auto":
+        return ""
+    return f"kv_cache_dtype {dtype} is not known to vllm on the CPU; known: auto, fp8, fp8_e4m3, fp8_e5m2"

@@ -157,7 +157,12 @@ class GpuServicePlan(_Served):
     def warnings(self) -> tuple[str, ...]:
         """Those of the sizing, of the runtime's options, and of what the service is exposed to."""
         sizing = self.sizing.warnings if self.answers else ()
-        return (*sizing, *self._unpinned(), *self.launch.warnings, *exposure(self.service))
+        return (*sizing, *self._unpinned(), *self.launch.warnings, *self._exposed())
+
+    def _exposed(self) -> tuple[str, ...]:
+        """Nothing filters networks under launchd, so an empty allow_from keeps nobody away from a Mac."""
+        told = exposure(self.service)
+        return told[:1] if self.sizing.request.gpu.vendor == "apple" else told
 
     def _unpinned(self) -> tuple[str, ...]:
         """Whether hosts that serve one instance together could come to hold different weights."""
@@ -197,8 +202,8 @@ def exposure(service: Service) -> tuple[str, ...]:
 class HostPlan:
     """Everything decided for one host. With `errors`, only what does fit is listed, and nothing is installed.
 
-    services: those in the host's RAM. gpu_services: those on GPUs. capacity_mib: RAM
-    for the former. stack: None where it could not be solved, or no runtime is planned.
+    services: llama.cpp's in the host's RAM. gpu_services: those on GPUs, and paged engines in RAM. capacity_mib: RAM
+    for services in it. stack: None where it could not be solved, or where llama.cpp in RAM is all that is planned.
     """
 
     host: Host

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from rackserve.catalog.loader import Catalog
 from rackserve.domain.archives import ArchiveRuntime
 from rackserve.domain.gpu import Gpu
@@ -35,6 +37,7 @@ def host_problems(plan: HostPlan, catalog: Catalog, node: Node | None) -> list[s
         problems.append(f"memory_mib says {stated}, the host has {node.memory_mib} MiB: set it to what is there")
     if plan.serves(LLAMACPP) and not is_mac(plan):
         problems.extend(_runtime_problems(plan, catalog, node))
+    problems.extend(_cpu_problems(plan, node))
     problems.extend(podman_problems(plan, catalog, node.system))
     releases = (archive_origin(plan, catalog, node, runtime) for runtime in PROGRAMS)
     problems.extend(release for release in releases if isinstance(release, str))
@@ -118,6 +121,16 @@ def _tag_problems(gpu: Gpu, catalog: Catalog, node: Node) -> list[str]:
 def _named(pci_id: str, catalog: Catalog) -> str:
     tags = [gpu.tag for gpu in catalog.gpus.values() if pci_id in gpu.pci_ids]
     return f" (tag {tags[0]})" if tags else ""
+
+
+def _cpu_problems(plan: HostPlan, node: Node) -> Iterator[str]:
+    """What vLLM's attention on the CPU ends with (0.33: v1/attention/backends/cpu_attn.py)."""
+    if "avx512f" in node.cpu_flags:
+        return
+    for service in plan.gpu_services:
+        dtype = service.sizing.request.kv_cache_dtype
+        if plan.gpu.vendor == "none" and dtype.startswith("fp8"):
+            yield f"{service.name}: kv_cache_dtype {dtype} needs AVX-512, which this CPU does not have: leave it out"
 
 
 def _runtime_problems(plan: HostPlan, catalog: Catalog, node: Node) -> list[str]:

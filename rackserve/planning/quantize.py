@@ -143,7 +143,7 @@ def candidates(gpu: Gpu, offered: tuple[str, ...], *, converts: bool) -> list[Qu
             found.append(Quantization(candidate, label(candidate), reason, converted=converted))
     return [
         *found,
-        Quantization("", "none", "quantization none: nothing smaller is published that this GPU multiplies"),
+        Quantization("", "none", f"quantization none: nothing smaller is published that {gpu.name} multiplies"),
     ]
 
 

@@ -15,7 +15,7 @@ from rackserve.domain.errors import Problem
 from rackserve.domain.policy import RESERVE
 from rackserve.domain.service import Service
 from rackserve.planning.engine_facts import engine_for
-from rackserve.planning.host_stack import stack_request
+from rackserve.planning.host_stack import asked_runtimes, stack_request
 from rackserve.planning.instance import size_instance
 from rackserve.planning.parallel import ONE_GPU
 from rackserve.planning.plans import GpuServicePlan, HostPlan
@@ -31,14 +31,20 @@ _ENGINE = {"vllm": "vllm-cpu"}
 _STEP = 10_000
 
 
+def without_gpu(runtime: str) -> str:
+    """Why a question about one instance has no answer for a host's RAM."""
+    if runtime in RAM_ENGINES:
+        return f"{runtime} needs a GPU here: in RAM it is planned beside the host's other services, in an inventory"
+    return f"{runtime} needs a GPU, llama.cpp serves from RAM"
+
+
 def plan_ram_engines(empty: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> HostPlan:
     """The host's plan with the services that ask for a paged engine, and what is left of its memory."""
     host = empty.host
     asked = [service for service in host.services if service.runtime in RAM_ENGINES]
     if not asked:
         return empty
-    wishes = {(service.runtime or "", service.runtime_version) for service in asked}
-    solved = solve(stack_request(host, (), tuple(sorted(wishes, key=str))), catalog)
+    solved = solve(stack_request(host, (), asked_runtimes(asked, empty.gpu, catalog)), catalog)
     if not isinstance(solved, Stack):
         return replace(empty, errors=solved)
     planned: list[GpuServicePlan] = []
@@ -50,7 +56,8 @@ def plan_ram_engines(empty: HostPlan, catalog: Catalog, ports: Mapping[str, int]
             port, runtime = ports[service.name], solved.runtimes[sized.request.runtime]
             planned.append(served(host, service, sized, gpus=(), port=port, runtime=runtime, catalog=catalog))
         else:
-            problems.append(_refusal(empty, service, sized, left))
+            has_files = bool(catalog.models[service.model].gguf)
+            problems.append(_refusal(empty, service, sized, left, has_files=has_files))
     return replace(empty, stack=solved, gpu_services=tuple(planned), errors=tuple(problems))
 
 
@@ -61,7 +68,8 @@ def _sized(empty: HostPlan, service: Service, stack: Stack, catalog: Catalog, le
     request = Request(
         model=model.name,
         shape=shape_of(model),
-        gpu=empty.gpu,
+        # Its reasons speak of what multiplies, and the tag's name is "no GPU".
+        gpu=empty.gpu.model_copy(update={"name": "the CPU"}),
         total_mib=empty.capacity_mib,
         runtime=runtime,
         version=version,
@@ -85,14 +93,16 @@ def _sized(empty: HostPlan, service: Service, stack: Stack, catalog: Catalog, le
         replace(request, max_model_len=largest.max_model_len, utilization=min(share, request.ceiling))
     )
     found = exact if isinstance(exact, Sizing) and exact.fits else largest
-    # Said of cards, of which there are none.
-    return replace(found, reasons=tuple(reason for reason in found.reasons if reason != ONE_GPU))
+    # The length was stated only once it had been found. ONE_GPU is said of cards, of which there are none.
+    reasons = tuple(reason for reason in found.reasons if reason != ONE_GPU)
+    return replace(found, length_reason=largest.length_reason, reasons=reasons)
 
 
-def _refusal(empty: HostPlan, service: Service, sized: Sizing | str, left_mib: int) -> Problem:
+def _refusal(empty: HostPlan, service: Service, sized: Sizing | str, left_mib: int, *, has_files: bool) -> Problem:
     where = {"host": empty.host.name, "service": service.name}
     if isinstance(sized, str):
         return Problem(sized, **where)
     budget = f"{empty.host.memory_ceiling:.0%} of {empty.capacity_mib} MiB"
     message = f"{sized.request.model} ({sized.quantization}) does not fit into {left_mib} MiB left of {budget}"
-    return Problem(f"{message}: {sized.short}", hint="runtime llama.cpp serves smaller files of it", **where)
+    hint = "runtime llama.cpp serves smaller files of it" if has_files else ""
+    return Problem(f"{message}: {sized.short}", hint=hint, **where)

@@ -57,6 +57,7 @@ def served(
         options=Options(catalog, sizing.request.runtime, runtime.version),
         backend=runtime.backend,
         gpus=gpus,
+        host_gpus=host.gpu_count,
         start_s=start_s,
         weights_sha256=source.sha256 if isinstance(source, GgufSource) else "",
         weights_bytes=source.size_bytes if isinstance(source, GgufSource) else 0,

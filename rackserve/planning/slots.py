@@ -19,6 +19,7 @@ from rackserve.domain.shape import Shape
 from rackserve.planning.memory import Footprint, footprint, kv_bytes_per_token
 from rackserve.planning.model_source import file_source
 from rackserve.planning.plans import HostPlan, ServicePlan, exposure
+from rackserve.planning.ram_engine import RAM_ENGINES
 from rackserve.runtimes.endpoint import Endpoint
 from rackserve.runtimes.llamacpp import in_memory, raised
 
@@ -87,9 +88,8 @@ class _Choice:
 
 def plan_slots(before: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> HostPlan:
     """The plan of a host whose services live in its RAM, beside those planned already. `ports`: by service."""
-    host, empty = before.host, before
-    taken = {plan.name for plan in before.gpu_services} | {problem.service for problem in before.errors}
-    mine = [service for service in host.services if service.name not in taken]
+    empty = before
+    mine = [service for service in before.host.services if service.runtime not in RAM_ENGINES]
     choices = [_choice(service, catalog.models[service.model]) for service in mine]
     lengths, left = _lengths(choices, before.budget_mib - before.engines_mib)
     planned, errors = [], []

@@ -20,6 +20,7 @@ from rackserve.planning.instance import GGUF_RUNTIMES, size_instance
 from rackserve.planning.memory import MOST_SLOTS
 from rackserve.planning.plans import LLAMACPP, HostPlan
 from rackserve.planning.question import Question
+from rackserve.planning.ram_engine import without_gpu
 from rackserve.planning.request import Request
 from rackserve.planning.runtime_choice import chosen_runtime, default_runtime
 from rackserve.planning.sized import Sizing
@@ -144,7 +145,7 @@ def best_of(fitting: list[Sizing]) -> Sizing:
 def _runtime_problem(question: Question, runtime: str, *, ram: bool) -> str:
     """Why the runtime cannot be, whatever the memory."""
     if ram and runtime != LLAMACPP:
-        return f"{runtime} needs a GPU, llama.cpp serves from RAM"
+        return without_gpu(runtime)
     if runtime not in GGUF_RUNTIMES and not question.has_checkpoint:
         return f"{question.model} is a GGUF file, which {runtime} is not planned for"
     return ""

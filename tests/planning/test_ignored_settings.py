@@ -38,6 +38,7 @@ def problems_of(host: dict[str, Any], **service: Any) -> tuple[Problem, ...]:
         {"pipeline_parallel": 2},
         {"gpus": 2},
         {"gpus": [0]},
+        {"structured_output": "xgrammar"},
     ],
 )
 def test_gpu_settings_of_a_service_in_ram_are_refused(stated):
@@ -79,6 +80,40 @@ def test_threads_of_a_runtime_that_computes_on_gpus_alone_are_refused(runtime):
 def test_parallelism_of_llama_cpp_is_refused(runtime):
     problems = problems_of(GPU, runtime=runtime, tensor_parallel=2, pipeline_parallel=1)
     assert [problem.key for problem in problems] == ["tensor_parallel", "pipeline_parallel"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "stated"), [("llama.cpp", {"runtime_version": "0.6.0"}), ("lmstudio", {"threads": 4})]
+)
+def test_what_a_runtime_decides_by_itself_is_refused(runtime, stated):
+    (problem,) = problems_of(GPU, runtime=runtime, **stated)
+    assert (problem.key, problem.message) == (*stated, f"has no meaning for {runtime}")
+
+
+@pytest.mark.parametrize(
+    ("runtime", "known"),
+    [
+        ("vllm", "auto, xgrammar, guidance, outlines, lm-format-enforcer"),
+        ("sglang", "xgrammar, llguidance, outlines, none"),
+        ("tensorrt-llm", "xgrammar, llguidance"),
+    ],
+)
+def test_a_grammar_backend_that_would_end_the_start_is_refused(runtime, known):
+    (problem,) = problems_of(GPU, model="qwen3-8b", runtime=runtime, structured_output="nonsense")
+    assert (problem.key, problem.message) == ("structured_output", f"nonsense is not known to {runtime}")
+    assert problem.hint == f"known: {known}"
+    for backend in known.split(", "):
+        assert not plan_of(GPU, model="qwen3-8b", runtime=runtime, structured_output=backend).errors
+
+
+def test_a_grammar_backend_is_refused_for_vllm_in_ram_too():
+    (problem,) = problems_of(CPU, model="qwen3-0.6b", runtime="vllm", structured_output="llguidance")
+    assert problem.key == "structured_output"
+
+
+def test_what_vllm_cannot_do_on_a_pretended_gpu_is_said_rightly():
+    (problem,) = problems_of(GPU | {"gpu_simulated": True, "memory_mib": 8192}, runtime="vllm")
+    assert "with gpu_tag cpu" in problem.hint
 
 
 def test_everything_that_is_wrong_with_services_in_ram_is_told_at_once():

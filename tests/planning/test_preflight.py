@@ -133,6 +133,19 @@ def test_a_build_needs_avx2_on_x86_and_only_there():
     assert problems(node(cpu_flags=frozenset(), architecture="aarch64"), llamacpp_install="build") == []
 
 
+def test_a_cache_in_fp8_needs_avx512_in_ram():
+    small = {"name": "a", "model": "qwen3-0.6b", "runtime": "vllm", "max_model_len": 1024, "kv_cache_dtype": "fp8"}
+    host = node(codename="bookworm", version="12", glibc="2.36", memory_mib=16384)
+    able = host.model_copy(update={"cpu_flags": frozenset({"avx2", "avx512f"})})
+
+    def told(found: Node, **service: Any) -> list[str]:
+        services = [small | service]
+        return [each for each in problems(found, services=services, memory_mib=16384, os="debian-12") if "AVX" in each]
+
+    assert told(host) == ["a: kv_cache_dtype fp8 needs AVX-512, which this CPU does not have: leave it out"]
+    assert told(able) == told(host, kv_cache_dtype="auto") == []
+
+
 def test_a_host_without_services_needs_no_runtime():
     strange = node(distribution="void", codename="", architecture="riscv64", glibc="0")
     assert problems(strange, services=[]) == []

@@ -75,6 +75,46 @@ def test_nothing_is_said_of_gpus():
     assert "of the host's memory" in reasons
 
 
+def test_a_stack_that_cannot_be_is_told_once_and_the_others_are_planned():
+    both = planned(65536, {"name": "other", "model": MODEL}, runtime_version="0.1")
+    assert [service.name for service in both.all_services] == ["other"]
+    (problem,) = both.errors
+    assert "vllm 0.1 is not in the catalogue" in problem.message
+
+
+def test_a_stated_version_is_everybodys():
+    both = planned(131072, {"name": "other", "model": MODEL, "runtime": "vllm"}, runtime_version="0.31.0")
+    assert not both.errors
+    assert {service.runtime.version for service in both.gpu_services} == {"0.31.0"}
+
+
+def test_a_length_that_nobody_stated_is_not_said_to_be_asked_for():
+    (chat,) = planned(262144, max_model_len=None).gpu_services
+    assert "asked for" not in chat.sizing.length_reason
+    assert "80%" in chat.sizing.length_reason
+
+
+def test_the_cpu_is_called_so():
+    (chat,) = planned().gpu_services
+    assert "nothing smaller is published that the CPU multiplies" in " ".join(chat.sizing.all_reasons())
+
+
+def test_what_has_files_for_llama_cpp_is_told_so_and_nothing_else():
+    hints = {model: planned(1024, model=model).errors[0].hint for model in (MODEL, "qwen2.5-14b-instruct")}
+    assert hints == {MODEL: "runtime llama.cpp serves smaller files of it", "qwen2.5-14b-instruct": ""}
+
+
+@pytest.mark.parametrize("dtype", ["auto", "fp8", "fp8_e5m2", None])
+def test_a_cache_is_kept_in_what_the_cpu_knows(dtype):
+    assert not planned(kv_cache_dtype=dtype).errors
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "float16", "q8_0"])
+def test_a_cache_in_another_type_is_refused(dtype):
+    (problem,) = planned(kv_cache_dtype=dtype).errors
+    assert f"kv_cache_dtype {dtype} is not known to vllm" in problem.message
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(2048, 200_000), st.integers(256, 32768), st.integers(1, 64))
 def test_it_never_takes_more_than_the_budget(memory_mib, length, concurrency):

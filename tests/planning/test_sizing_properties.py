@@ -152,8 +152,11 @@ def test_a_smaller_type_never_turns_yes_into_no(request, field):
     first = sized(request)
     assume(first.fits)
     # The length that was found, so that a smaller type is not asked for more of them.
-    less = replace(request, max_model_len=first.max_model_len, **{field: smaller})
-    assert sized(less).fits
+    second = sized(replace(request, max_model_len=first.max_model_len, **{field: smaller}))
+    # llama.cpp rotates the queries of a quantized cache, in a copy of its own: a few tokens save less than that takes.
+    saved = first.kv_cache_bytes - second.kv_cache_bytes
+    copied = second.stage.activation - first.stage.activation if second.offload is not None else 0
+    assert second.fits or copied > saved
 
 
 @given(shapes, st.sampled_from(["", "fp8", "awq"]), st.sampled_from([1, 2, 4]))
