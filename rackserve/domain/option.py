@@ -21,13 +21,14 @@ class Spelling(Frozen):
     kind: `value` is an option and its value, two words; `flag` an option alone; `json` an option that takes an object,
     in which the setting is `key`; `positional` the value alone; `environment` a variable; `yaml` a dotted key of the
     configuration file; `parameter` one of a Modelfile. `always`: the runtime does so without being told.
-    value: what is always said, for settings that are off or on.
+    value: what is always said, for settings that are off or on. choices: all values that it takes; empty: any.
     """
 
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]*$", max_length=60)] = ""
     kind: Literal["value", "flag", "json", "positional", "environment", "yaml", "parameter", "always"] = "value"
     key: SettingName | None = None
     value: str | None = None
+    choices: tuple[str, ...] = ()
     since: ReleaseVersion | None = None
     before: ReleaseVersion | None = None
 

@@ -28,6 +28,7 @@ class Job:
     what the installed build computes with. gpus: numbers in PCI order. start_s: seconds it may take until it serves.
     weights_sha256, weights_bytes: of the one file of weights, where there is one.
     member: this host's part, where the instance is spread over several. image: what is run where `install` says so.
+    host_gpus: all GPUs of the host.
     """
 
     endpoint: Endpoint
@@ -36,6 +37,7 @@ class Job:
     options: Options
     backend: str
     gpus: tuple[int, ...]
+    host_gpus: int
     start_s: int
     member: Member | None = None
     weights_sha256: str = ""
@@ -52,7 +54,7 @@ class Job:
     @property
     def all_cards(self) -> bool:
         """Whether it has every card of the host."""
-        return len(self.gpus) == self.sizing.request.host_gpus
+        return len(self.gpus) == self.host_gpus
 
     @property
     def meeting(self) -> tuple[tuple[str, str], ...]:

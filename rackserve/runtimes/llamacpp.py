@@ -51,7 +51,7 @@ def kv_name(dtype: str) -> str:
 def launch(job: Job) -> Launch:
     """The server on GPUs, with what does not fit there in the host's memory."""
     return Launch(
-        title=job.title,
+        title=f"{job.sizing.request.model} {job.sizing.quantization} on llama.cpp",
         argv=(PROGRAM, *planned_words(job.sizing, job.endpoint), *_CLOSED, *_own_choices(job.service)),
         program=PROGRAM,
         probe=PROBE,
@@ -108,4 +108,4 @@ def _own_choices(service: Service) -> tuple[str, ...]:
         ("--repeat-penalty", service.repetition_penalty),
         ("--threads", service.threads),
     )
-    return tuple(word for option, value in stated if value is not None for word in (option, f"{value:g}"))
+    return tuple(word for option, value in stated if value is not None for word in (option, str(value)))

@@ -79,9 +79,9 @@ def _settings(job: Job) -> str:
 
 def _warnings(job: Job) -> list[str]:
     service = job.service
-    stated = {
-        "max_output_tokens": service.max_output_tokens,
-        "temperature": service.temperature,
-        "top_p": service.top_p,
-    }
-    return [f"{key} cannot be told to LM Studio: every request states it" for key, value in stated.items() if value]
+    # Every service has a penalty against repetition; only who has asked for one is told.
+    return [
+        f"{key} cannot be told to LM Studio: every request states it"
+        for key in ("max_output_tokens", "temperature", "top_p", "repetition_penalty")
+        if key in service.model_fields_set and getattr(service, key) is not None
+    ]

@@ -131,6 +131,7 @@ def _parameters(job: Job) -> Mapping[str, Any]:
         "num_batch": sizing.max_num_batched_tokens,
         # llama-server's --n-gpu-layers, which counts the output matrix as one layer more; with 0 it uses no GPU.
         "num_gpu": layers + 1 if layers else 0,
+        "num_thread": service.threads,
         "num_predict": service.max_output_tokens,
         "temperature": service.temperature,
         "top_p": service.top_p,

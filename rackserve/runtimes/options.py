@@ -92,35 +92,53 @@ class Options:
         return "it has no such option"
 
 
+def choices(catalog: Catalog, runtime: str, setting: str) -> tuple[str, ...]:
+    """Every value that some version of the runtime takes for the setting; empty where it takes any, or has no table."""
+    table = catalog.options.get(runtime)
+    spellings = table.settings.get(setting, ()) if table is not None else ()
+    return tuple(dict.fromkeys(choice for spelling in spellings for choice in spelling.choices))
+
+
 def version_problem(catalog: Catalog, runtime: str, version: str) -> str | None:
     """Why nobody knows what this version calls its settings; None where the table was checked with it."""
     table = catalog.options.get(runtime)
     if table is None:
-        return f"{runtime} has no option table: add [options.{runtime}] in a catalogue file of your own"
-    span = f"{table.oldest} to {table.newest}"
-    advice = f"set allow_unknown_versions, or take one of {span}"
+        return f"{runtime} has no option table"
+    span = _span(table)
     if version.startswith("b") and table.tags:
-        return _tag_problem(table, version, span, advice)
+        return _tag_problem(table, version, span)
     try:
         wanted = release(version)
     except InvalidVersion:
         return f"{runtime} {version} is no version that can be compared with the option table's ({span})"
     if wanted > release(table.newest):
-        return f"{runtime} {version} is not in the option table ({span}): its options may have been renamed; {advice}"
+        return f"{runtime} {version} is not in the option table ({span}): its options may have been renamed"
     if wanted < release(table.oldest):
-        return f"{runtime} {version} is not in the option table ({span}): it may lack options; {advice}"
+        return f"{runtime} {version} is not in the option table ({span}): it may lack options"
     return None
 
 
-def _tag_problem(table: OptionTable, version: str, span: str, advice: str) -> str | None:
+def version_advice(catalog: Catalog, runtime: str) -> str:
+    """What an operator can do about a version with a problem."""
+    table = catalog.options.get(runtime)
+    if table is None:
+        return f"add [options.{runtime}] in a catalogue file of your own"
+    return f"set allow_unknown_versions, or take one of {_span(table)}"
+
+
+def _span(table: OptionTable) -> str:
+    return f"{table.oldest} to {table.newest}"
+
+
+def _tag_problem(table: OptionTable, version: str, span: str) -> str | None:
     number, builds = _build(version), _builds(table)
     oldest, newest = min(builds), max(builds)
     if number is None:
         return f"{table.runtime} {version} is neither a version nor a release tag such as b{newest}"
     if number > newest:
-        return f"{table.runtime} {version} is newer than the option table ({span}, which is b{newest}): {advice}"
+        return f"{table.runtime} {version} is newer than the option table ({span}, which is b{newest})"
     if number < oldest:
-        return f"{table.runtime} {version} is older than any tag of the option table (b{oldest}): {advice}"
+        return f"{table.runtime} {version} is older than any tag of the option table (b{oldest})"
     return None
 
 

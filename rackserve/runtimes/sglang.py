@@ -65,7 +65,7 @@ def launch(job: Job) -> Launch:
         gpus=job.gpus,
         by_number=_by_number(job),
         gpu_mib=job.gpu_mib,
-        warnings=(*_slower(job), *options.missing),
+        warnings=(*_slower(job), *_own_paths_only(job), *options.missing),
     )
 
 
@@ -81,12 +81,22 @@ def _slower(job: Job) -> tuple[str, ...]:
     return ("SGLang does not use its own all-reduce on part of a host's cards, which are named by UUID: NCCL does it",)
 
 
+def _own_paths_only(job: Job) -> tuple[str, ...]:
+    """SGLang 0.5.23 entrypoints/openai/protocol.py fills in each value before the preferred ones are looked at."""
+    return tuple(
+        f"{key} holds on SGLang's own paths only: below /v1 a request that states none gets the model's own default"
+        for key in job.sampling()
+        if key in job.service.model_fields_set
+    )
+
+
 def _beside(job: Job) -> tuple[str, ...]:
     options, sampling = job.options, job.sampling()
-    backend = job.service.structured_output
+    backend, limit = job.service.structured_output, job.service.max_output_tokens
     return (
         *options.words("metrics_on"),
         *(() if backend is None else options.words("structured_output_backend", backend)),
         *(options.words("sampling_defaults", compact(sampling)) if sampling else ()),
+        *(() if limit is None else options.words("max_output_tokens", str(limit))),
         *options.words("access_log_off", "error"),
     )

@@ -20,7 +20,6 @@ from rackserve.runtimes.launch import Container, Launch, Probe
 # 1.2 has no option for the name that it serves under: that is the last part of the model's path.
 MODELS = "/models"
 CONFIG = "/etc/trtllm.yaml"
-GRAMMARS = ("xgrammar", "llguidance")
 # Progress is told by CPU time: its counters of tokens grow when a request has ended (metrics/collector.py).
 PROBE = Probe(
     metrics="/prometheus/metrics",
@@ -58,7 +57,7 @@ def launch(job: Job) -> Launch:
             volumes=((endpoint.model, path), (config, CONFIG)),
             entrypoint=True,
         ),
-        warnings=tuple(_warnings(job)),
+        warnings=_warnings(job),
     )
 
 
@@ -114,7 +113,7 @@ def _environment(job: Job) -> tuple[tuple[str, str], ...]:
     )
 
 
-def _warnings(job: Job) -> list[str]:
+def _warnings(job: Job) -> tuple[str, ...]:
     """What was asked for and is not done: each request states its own sampling and length."""
     options, service = job.options, job.service
     for setting in ("max_output_tokens", "temperature", "top_p", "repetition_penalty"):
@@ -122,8 +121,4 @@ def _warnings(job: Job) -> list[str]:
         # Every service has a penalty against repetition; only who has asked for one is told.
         if value is not None and setting in service.model_fields_set:
             options.words(setting, str(value))
-    found = list(options.missing)
-    if service.structured_output not in {None, *GRAMMARS}:
-        known = " and ".join(GRAMMARS)
-        found.append(f"structured_output {service.structured_output} is not known to TensorRT-LLM, {known} are")
-    return found
+    return options.missing

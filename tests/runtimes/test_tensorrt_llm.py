@@ -87,7 +87,6 @@ def test_its_metrics_are_on_and_asked_for_where_they_are():
 def test_grammars_are_held_to_by_what_was_asked_for():
     assert "guided_decoding_backend" not in config()
     assert config(structured_output="llguidance")["guided_decoding_backend"] == "llguidance"
-    assert any("xgrammar" in line for line in launch(structured_output="outlines").warnings)
 
 
 def test_what_each_request_has_to_say_for_itself_is_told():
