@@ -65,6 +65,10 @@ class Requirements(Frozen):
             raise ValueError(msg)
         return self
 
+    def suits(self, python: str) -> bool:
+        """Whether all of its packages have wheels for this version of Python."""
+        return python_number(self.python_min) <= python_number(python) < python_number(self.python_before)
+
 
 class Uv(Frozen):
     """The installer of environments, itself a wheel of the Python package index.

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from rackserve.catalog.loader import Catalog
 from rackserve.domain.gpu import Gpu
 from rackserve.domain.host import Host
+from rackserve.domain.service import Service
 from rackserve.planning.runtime_choice import chosen_runtime
 from rackserve.planning.stack_rules import StackRequest
 
@@ -24,14 +27,14 @@ def stack_request(host: Host, cards: tuple[Gpu, ...], runtimes: Runtimes, system
         allow_eol=host.allow_eol,
         # A key of the host's own makes up for unsigned modules; whether it is enrolled, the host tells.
         secure_boot=False if host.secure_boot == "mok" else host.secure_boot,
+        images=frozenset(host.images),
     )
 
 
-def asked_runtimes(host: Host, gpu: Gpu, catalog: Catalog) -> Runtimes:
-    """Runtimes of the host's services. Two services of one runtime are one entry; a stated version goes first."""
+def asked_runtimes(services: Iterable[Service], gpu: Gpu, catalog: Catalog) -> Runtimes:
+    """Runtimes of a host's services. Two services of one runtime are one entry; a stated version goes first."""
     asked = {
-        (chosen_runtime(service, gpu, catalog.models[service.model]), service.runtime_version)
-        for service in host.services
+        (chosen_runtime(service, gpu, catalog.models[service.model]), service.runtime_version) for service in services
     }
     stated = {runtime for runtime, version in asked if version is not None}
     return tuple(

@@ -21,13 +21,19 @@ def planned_image(host: Host, catalog: Catalog, runtime: str, version: str, back
     """The host's own image for the runtime, else the catalogue's."""
     wanted = (runtime, version, backend)
     known = next((entry for entry in catalog.images.values() if _what(entry) == wanted), None)
-    own = {str(name): image for name, image in host.images.items()}.get(runtime)
-    if known is None or (own is not None and _digest(own) != _digest(known.image)):
+    own = own_image(host, runtime)
+    if known is None or (own is not None and digest(own) != digest(known.image)):
         return PlannedImage(own or "")
     return PlannedImage(own or known.image, known.download_gib + known.unpacked_gib)
 
 
-def _digest(image: str) -> str:
+def own_image(host: Host, runtime: str) -> str | None:
+    """What the inventory states for the runtime."""
+    return {str(name): image for name, image in host.images.items()}.get(runtime)
+
+
+def digest(image: str) -> str:
+    """The digest of an image's name, which says what it is wherever it is copied to."""
     return image.rpartition("@")[2]
 
 

@@ -21,13 +21,6 @@ MODELS_DIR = "/opt/models"
 _WRITABLE = ("/Library", "/Users", "/Volumes", "/opt", "/private/var", "/usr/local", "/var")
 # Names of launchd jobs of ours that are no service's.
 OTHER_JOBS = ("gpu-memory",)
-SERVED = (LLAMACPP, "ollama")
-_OTHERS = f"set runtime to {' or '.join(SERVED)}"
-_REFUSED = {
-    # One public project pins a checksum of its archive for darwin-arm64, beside the one on the vendor's own server.
-    "lmstudio": "lmstudio is not installed on macOS: no second source confirms the checksum of its archive, and what "
-    "sets it up is a Python program, which a bare Mac cannot run",
-}
 _ANYWHERE = "0.0.0.0/0"
 
 
@@ -80,8 +73,6 @@ def _service_problems(plan: GpuServicePlan) -> Iterator[str]:
             f"{name}: listen {service.listen}: launchd filters no networks, so allow_from cannot be kept; listen on "
             f"127.0.0.1 behind a gateway, or say allow_from = [{_ANYWHERE!r}] if everybody may reach the port"
         )
-    if plan.runtime_name not in SERVED:
-        yield f"{name}: {_REFUSED.get(plan.runtime_name, f'{plan.runtime_name} is not served on macOS')}; {_OTHERS}"
 
 
 def mac_releases(

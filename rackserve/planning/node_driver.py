@@ -21,7 +21,7 @@ _MACOS_SHARE = 0.15
 
 def driver_for(host: Host, gpu: Gpu, node: Node, catalog: Catalog) -> DriverPlan | tuple[Problem, ...]:
     """The plan, or every reason why this system cannot carry what the inventory asks of it."""
-    cards, runtimes = (gpu,) * host.gpu_count, asked_runtimes(host, gpu, catalog)
+    cards, runtimes = (gpu,) * host.gpu_count, asked_runtimes(host.services, gpu, catalog)
     if in_memory(host, gpu):
         # No GPU, or a pretended one: there is nothing to drive.
         gpu, cards, runtimes = catalog.gpus[_NO_GPU], (), ()

@@ -81,7 +81,7 @@ def _unknown(wish: Wish, runtime: str, version: str | None, known: list[RuntimeV
 def _choose_build(
     wish: Wish, driver: Driver | None, versions: RuntimeVersions, version: str | None
 ) -> Chosen | tuple[Problem, ...]:
-    """The first build without problems, else the one with the fewest."""
+    """The first build without problems, else the one with the fewest; images first where the host has its own."""
     candidates = []
     for build in versions.builds:
         if build.vendor == wish.vendor and (version is None or build.version in {None, version}):
@@ -89,7 +89,8 @@ def _choose_build(
             against = tuple(_against(wish, driver, f"{versions.runtime} {exact}", build))
             candidates.append(Chosen(exact, versions, build, against))
     if candidates:
-        return min(candidates, key=lambda chosen: len(chosen.problems))
+        own_image = versions.runtime in wish.request.images
+        return min(candidates, key=lambda chosen: (len(chosen.problems), own_image and chosen.build.install != "image"))
     vendors = ", ".join(sorted({build.vendor for build in versions.builds} - {"none"}))
     message = f"{versions.runtime} {version or versions.pick} has no build for {wish.cards}: it is for {vendors}"
     return (wish.problem(message, "runtime"),)

@@ -25,6 +25,7 @@ class StackRequest:
     driver_branch, kernel_module: None leaves the choice to the catalogue's policy.
     allow_eol: take a driver branch that its vendor no longer supports, where it is named.
     secure_boot: whether the firmware demands signed modules; None where nobody stated it.
+    images: runtimes that the host has a container image of its own for.
     """
 
     host: str
@@ -36,6 +37,7 @@ class StackRequest:
     kernel_module: Flavour | None = None
     allow_eol: bool = False
     secure_boot: bool | None = None
+    images: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

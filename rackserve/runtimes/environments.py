@@ -10,11 +10,10 @@ from typing import get_args
 from packaging.version import Version
 
 from rackserve.catalog.loader import Catalog
-from rackserve.catalog.requirement_files import RequirementsFile
 from rackserve.domain.llamacpp import PackageNames
 from rackserve.domain.node import Node
-from rackserve.domain.requirement import Interpreter, Uv, WheelBackend, python_number
-from rackserve.domain.stack import RuntimeBuild, RuntimeVersions
+from rackserve.domain.requirement import Interpreter, Requirements, Uv, WheelBackend
+from rackserve.domain.stack import RuntimeVersions
 from rackserve.planning.driver_recipes import package_manager
 
 OWN_PYTHON = "/usr/bin/python3"
@@ -27,7 +26,7 @@ class FromRequirements:
     version: of the runtime's distribution, local part included. family: the release of CUDA or HIP that its PyTorch has
     to report, in as many parts as it has to agree in; empty for the CPU. text: of the requirements file.
     python: the interpreter's version ("3.12"). program: where it is; None for one that uv downloads from its vendor.
-    packages: of the distribution. installed_gib: what the environment takes on disk; 0 where nobody knows.
+    packages: of the distribution. installed_gib: what the environment takes on disk.
     """
 
     runtime: str
@@ -71,25 +70,6 @@ class _Wish:
         return packages.rpm if package_manager(self.node.system) == "dnf" else packages.deb
 
 
-@dataclass(frozen=True, slots=True)
-class _Pinned:
-    """What is to be installed, and the interpreters (from `python_min`, older than `python_before`) that it suits."""
-
-    version: str
-    family: str
-    text: str
-    python_min: str | None
-    python_before: str | None
-    packages: PackageNames
-    installed_gib: int
-
-    def suits(self, python: str) -> bool:
-        number = python_number(python)
-        if self.python_min is not None and number < python_number(self.python_min):
-            return False
-        return self.python_before is None or number < python_number(self.python_before)
-
-
 def wheel_backend(backend: str) -> WheelBackend | None:
     """The backend of a build as wheels have it; None for one that no wheel is made for."""
     known: tuple[WheelBackend, ...] = get_args(WheelBackend)
@@ -97,27 +77,18 @@ def wheel_backend(backend: str) -> WheelBackend | None:
 
 
 def environment_origin(
-    runtime: str,
-    version: str,
-    backend: WheelBackend,
-    catalog: Catalog,
-    node: Node,
-    *,
-    requirements_file: RequirementsFile | None = None,
+    runtime: str, version: str, backend: WheelBackend, catalog: Catalog, node: Node
 ) -> FromRequirements | str:
-    """Where this version of a runtime comes from on such a host, or the sentence that tells the operator why nowhere.
-
-    requirements_file: the operator's own, in place of the catalogue's.
-    """
+    """Where this version of a runtime comes from on such a host, or the sentence that says why nowhere."""
     wish = _Wish(runtime, version, backend, catalog, node)
     if node.architecture not in catalog.uv.wheels:
         known = ", ".join(catalog.uv.wheels)
         return f"{wish.what}: uv, which installs it, is pinned for Linux on {known}, this host is {wish.here}"
-    pinned = _catalogued(wish) if requirements_file is None else _own(wish, requirements_file)
-    return pinned if isinstance(pinned, str) else _origin(wish, pinned)
+    entry = _pinned(wish)
+    return entry if isinstance(entry, str) else _origin(wish, entry)
 
 
-def _catalogued(wish: _Wish) -> _Pinned | str:
+def _pinned(wish: _Wish) -> Requirements | str:
     wanted = (wish.runtime, wish.version, wish.backend)
     entries = wish.catalog.requirements.values()
     entry = next((entry for entry in entries if (entry.runtime, entry.version, entry.backend) == wanted), None)
@@ -130,23 +101,14 @@ def _catalogued(wish: _Wish) -> _Pinned | str:
             f"the wheels of {wish.what} need glibc {entry.glibc}, {wish.here} has {wish.node.glibc}: take a newer "
             "system, or the runtime's container image"
         )
-    return _Pinned(
-        version=entry.pinned,
-        family=entry.family or "",
-        text=entry.text,
-        python_min=entry.python_min,
-        python_before=entry.python_before,
-        packages=entry.packages,
-        installed_gib=entry.installed_gib,
-    )
+    return entry
 
 
 def _not_catalogued(wish: _Wish) -> str:
     name = f"{wish.runtime}-{wish.version}-{wish.backend}"
     return (
         f'no pinned requirements of {wish.what} in the catalogue{_others(wish)}: add [requirements."{name}"] to a file '
-        "named by `catalog`, or name a requirements file of your own, which `uv pip compile --generate-hashes` writes "
-        "where the wheels can be reached"
+        "named by `catalog`, with what `uv pip compile --generate-hashes` writes where the wheels can be reached"
     )
 
 
@@ -154,25 +116,6 @@ def _others(wish: _Wish) -> str:
     known = [entry for entry in wish.catalog.requirements.values() if entry.runtime == wish.runtime]
     said = ", ".join(f"{entry.version} for {entry.backend}" for entry in known)
     return f", which has {said}" if said else ""
-
-
-def _own(wish: _Wish, file: RequirementsFile) -> _Pinned | str:
-    """What the operator's file and the stack's tables say together."""
-    pinned = file.pinned(wish.runtime, wish.version)
-    if pinned is None:
-        return f"{file.path} does not pin {wish.runtime} to {wish.version}, which is planned: {wish.runtime}==..."
-    versions = _versions(wish)
-    build = next((build for build in versions.builds if _is_wheel(build, wish)), None) if versions else None
-    bound = build.python if build else None
-    return _Pinned(
-        version=pinned,
-        family=_own_family(build),
-        text=file.text,
-        python_min=bound or (versions.python_min if versions else None),
-        python_before=_next(bound) if bound else (versions.python_before if versions else None),
-        packages=_compilers(wish),
-        installed_gib=0,
-    )
 
 
 def _versions(wish: _Wish) -> RuntimeVersions | None:
@@ -184,45 +127,18 @@ def _versions(wish: _Wish) -> RuntimeVersions | None:
     return None
 
 
-def _is_wheel(build: RuntimeBuild, wish: _Wish) -> bool:
-    return build.install == "wheel" and build.backend == wish.backend
-
-
-def _own_family(build: RuntimeBuild | None) -> str:
-    """CUDA by its major release: PyTorch may be built with another minor one than the runtime. HIP by both."""
-    if build is None:
-        return ""
-    if build.cuda is not None:
-        return build.cuda.partition(".")[0]
-    return ".".join((build.rocm or "").split(".")[:2])
-
-
-def _next(python: str) -> str:
-    major, minor = python_number(python)
-    return f"{major}.{minor + 1}"
-
-
-def _compilers(wish: _Wish) -> PackageNames:
-    """What the catalogue's entries of this runtime need; a version of the operator's own hardly needs less."""
-    known = (entry.packages for entry in wish.catalog.requirements.values() if entry.runtime == wish.runtime)
-    return next(known, PackageNames())
-
-
-def _origin(wish: _Wish, pinned: _Pinned) -> FromRequirements | str:
+def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements:
     found = next((found for found in _interpreters(wish) if pinned.suits(found.version)), None)
-    python = found.version if found else _managed(wish, pinned)
-    if python is None:
-        return f"{wish.what} does not say which Python it runs with: name python_min in [runtimes] of the catalogue"
     uv = wish.catalog.uv
     # A Python of uv's brings its own headers.
     packages = (*wish.names(uv.packages), *(found.packages if found else ()), *wish.names(pinned.packages))
     return FromRequirements(
         runtime=wish.runtime,
-        version=pinned.version,
+        version=pinned.pinned,
         backend=wish.backend,
-        family=pinned.family,
+        family=pinned.family or "",
         text=pinned.text,
-        python=python,
+        python=found.version if found else _managed(wish, pinned),
         program=found.program if found else None,
         packages=tuple(dict.fromkeys(packages)),
         installed_gib=pinned.installed_gib,
@@ -240,7 +156,7 @@ def _interpreters(wish: _Wish) -> Iterator[Interpreter]:
         yield from known.others
 
 
-def _managed(wish: _Wish, pinned: _Pinned) -> str | None:
+def _managed(wish: _Wish, pinned: Requirements) -> str:
     """The version of a Python of uv's: the one that the stack's tables prefer, else the oldest that suits."""
     versions = _versions(wish)
     preferred = versions.python if versions else None

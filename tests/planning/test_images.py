@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -72,6 +73,29 @@ def test_without_a_known_digest_it_is_planned_and_not_installed(tag, runtime, ho
     assert told(plan(tag, runtime, **host, images={runtime: f"localhost/mine@{OTHER}"})) == []
 
 
+def test_an_image_for_what_is_installed_as_a_wheel_is_refused():
+    (problem,) = told(plan(runtime="vllm", images={"vllm": f"localhost/mine@{OTHER}"}))
+    assert "vllm 0.33.0 has no image here, it is installed as wheel" in problem
+
+
+def test_a_build_that_comes_as_an_image_goes_first_where_the_host_has_its_own():
+    asked = {"os": "ubuntu-24.04", "runtime_version": "0.16.0"}
+    own = {"vllm": f"localhost/mine@{OTHER}"}
+    assert plan("mi300x", "vllm", **asked).gpu_services[0].runtime.install == "wheel"
+    made = plan("mi300x", "vllm", **asked, images=own)
+    assert (made.gpu_services[0].runtime.install, told(made)) == ("image", [])
+
+
+def test_of_an_image_of_ones_own_the_version_is_stated():
+    def asked(**host: Any) -> list[str]:
+        found = not_installable(plan(images={"tensorrt-llm": f"localhost/mine@{OTHER}"}, **host), load_catalog())
+        return [problem.key for problem in found]
+
+    assert asked() == ["runtime_version"]
+    assert asked(runtime_version="1.2.1") == []
+    assert told(plan(images={"tensorrt-llm": f"registry.example/mirror@{DIGEST}"})) == []
+
+
 def test_amds_image_of_a_version_that_the_catalogue_has_is_found():
     image, _ = image_of(plan("mi300x", "vllm", os="rocky-9", runtime_version="0.31.0"))
     assert image.startswith("docker.io/vllm/vllm-openai-rocm@sha256:")
@@ -114,10 +138,14 @@ def test_a_runtime_that_has_no_images_is_refused():
     assert "ollama" in refused(f"localhost/mine@{OTHER}", "ollama")
 
 
-@given(st.text(max_size=30))
+# Of what names are made of, so that some are taken, and of anything else.
+@given(st.text("ab7._-/", min_size=1, max_size=8) | st.text("ab7._-/:@$%\"'\\ \n", max_size=8) | st.text(max_size=30))
 def test_no_text_at_all_gets_into_a_name_but_harmless_words(text):
-    refused(f"nvcr.io/{text} @{DIGEST}")
-    refused(f"{text}@{DIGEST[:-1]}")
+    try:
+        load_hosts([("h1", host_of("l40s", "tensorrt-llm") | {"images": {"tensorrt-llm": f"nvcr.io/{text}@{DIGEST}"}})])
+    except InputError:
+        return
+    assert re.fullmatch("[a-z0-9._/-]+", text)
 
 
 # which hosts

@@ -9,7 +9,8 @@ import pytest
 from rackserve.catalog.loader import load_catalog
 from rackserve.domain.node import Node
 from rackserve.planning.fit import plan_hosts
-from rackserve.planning.macos import SERVED, is_mac, mac_problems, mac_releases
+from rackserve.planning.installable import not_installable
+from rackserve.planning.macos import is_mac, mac_problems, mac_releases
 from rackserve.planning.preflight import host_problems, llamacpp_origin
 from rackserve.runtimes.llamacpp_origins import FromArchive, FromPackage
 from rackserve.settings import load_hosts
@@ -82,7 +83,7 @@ def test_a_promise_that_launchd_cannot_keep_is_refused():
     assert problems_of({"listen": "10.0.0.5", "allow_from": ["0.0.0.0/0"]}) == []
 
 
-@pytest.mark.parametrize("runtime", SERVED)
+@pytest.mark.parametrize("runtime", ["llama.cpp", "ollama"])
 def test_what_is_served_needs_nothing_that_launchd_does_not_have(runtime):
     # It starts one process, with an environment that every user may read, and nothing before or after it.
     (service,) = host_plan_of({"runtime": runtime}).gpu_services
@@ -92,12 +93,20 @@ def test_what_is_served_needs_nothing_that_launchd_does_not_have(runtime):
     assert problems_of({"runtime": runtime}) == []
 
 
-def test_lm_studio_is_refused_with_what_would_do():
-    plan = host_plan_of({"runtime": "lmstudio"})
-    (sentence,) = mac_problems(plan)
-    assert sentence.startswith("chat: lmstudio is not installed on macOS: ")
-    assert sentence.endswith("; set runtime to llama.cpp or ollama")
-    assert mac_releases(plan, CATALOG, NODE, "no such thing") == ((), ())
+@pytest.mark.parametrize("runtime", ["lmstudio", "vllm"])
+def test_what_has_no_build_for_macs_is_refused_with_what_would_do(runtime):
+    (plan,) = plan_hosts(load_hosts([("mac1", data_of({"runtime": runtime}))]), CATALOG)
+    (problem,) = plan.errors
+    assert f"{runtime} " in problem.message
+    assert "has no build for apple-m4-max" in problem.message
+    assert "llama.cpp" in problem.hint
+    assert "ollama" in problem.hint
+
+
+def test_what_launchd_cannot_keep_stands_against_the_whole_inventory():
+    plan = host_plan_of({"listen": "10.0.0.5", "allow_from": []})
+    (problem,) = not_installable(plan, CATALOG)
+    assert (problem.host, "launchd filters no networks" in problem.message) == ("mac1", True)
 
 
 def test_the_archive_of_llamacpp_is_installed_where_the_service_looks_for_it():

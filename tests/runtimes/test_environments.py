@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rackserve.catalog.loader import load_catalog
-from rackserve.catalog.requirement_files import RequirementsFile, read_requirements
 from rackserve.domain.node import Node
 from rackserve.runtimes.environments import FromRequirements, environment_origin
 
@@ -33,22 +30,16 @@ def node(**facts: Any) -> Node:
     return Node(**(plain | facts))
 
 
-def found(runtime: tuple[str, str, Any], host: dict[str, Any], **more: Any) -> FromRequirements:
-    made = environment_origin(*runtime, CATALOG, node(**host), **more)
+def found(runtime: tuple[str, str, Any], host: dict[str, Any]) -> FromRequirements:
+    made = environment_origin(*runtime, CATALOG, node(**host))
     assert isinstance(made, FromRequirements), made
     return made
 
 
-def refusal(runtime: tuple[str, str, Any], host: dict[str, Any], **more: Any) -> str:
-    said = environment_origin(*runtime, CATALOG, node(**host), **more)
+def refusal(runtime: tuple[str, str, Any], host: dict[str, Any]) -> str:
+    said = environment_origin(*runtime, CATALOG, node(**host))
     assert isinstance(said, str)
     return said
-
-
-@pytest.fixture
-def own(tmp_path: Path) -> RequirementsFile:
-    (tmp_path / "rocm.txt").write_text(f"vllm==0.33.0+rocm723 {HASH}\ntorch==2.14.0+rocm7.2 {HASH}\n")
-    return read_requirements(tmp_path / "rocm.txt")
 
 
 # the interpreter
@@ -142,7 +133,7 @@ def test_what_is_not_pinned_is_told_with_what_would_work():
     said = refusal(("vllm", "0.31.0", "rocm"), NOBLE)
     assert "no pinned requirements of vllm 0.31.0 for rocm in the catalogue, which has 0.33.0 for cuda" in said
     assert 'add [requirements."vllm-0.31.0-rocm"] to a file named by `catalog`' in said
-    assert "a requirements file of your own" in said
+    assert "uv pip compile --generate-hashes" in said
 
 
 def test_a_runtime_without_any_pins_is_told_so():
@@ -168,52 +159,3 @@ def test_an_entry_for_some_cpus_says_which():
     said = environment_origin(*VLLM, catalog, node(**BOOKWORM, architecture="aarch64"))
     assert isinstance(said, str)
     assert "are for x86_64, not for debian bookworm on aarch64" in said
-
-
-# the operator's own file
-
-
-def test_a_file_of_the_operators_own_is_taken_for_what_it_pins(own):
-    origin = found(ROCM, NOBLE, requirements_file=own)
-    assert (origin.version, origin.text, origin.installed_gib) == ("0.33.0+rocm723", own.text, 0)
-    assert origin.release.startswith("vllm-0.33.0+rocm723-rocm-")
-    assert "gcc" in origin.packages
-
-
-def test_a_file_of_the_operators_own_comes_before_the_catalogues(own):
-    mine = replace(own, text="other", pins=(("vllm", "0.33.0"),))
-    assert found(VLLM, NOBLE, requirements_file=mine).text == "other"
-
-
-@pytest.mark.parametrize(
-    ("host", "program"), [(NOBLE, "/usr/bin/python3"), (BOOKWORM, None), (EL10, "/usr/bin/python3")]
-)
-def test_wheels_for_one_interpreter_get_that_one(own, host, program):
-    # The stack's table: vLLM's ROCm wheels are for Python 3.12 alone.
-    origin = found(ROCM, host, requirements_file=own)
-    assert (origin.python, origin.program) == ("3.12", program)
-
-
-@pytest.mark.parametrize(
-    ("backend", "family"),
-    # CUDA by its major release, since PyTorch may have another minor one; HIP as ROCm's release begins.
-    [("cuda", "13"), ("rocm", "7.2"), ("cpu", "")],
-)
-def test_what_pytorch_has_to_report_is_the_stacks(own, backend, family):
-    mine = replace(own, pins=(("vllm", "0.33.0"),))
-    assert found(("vllm", "0.33.0", backend), NOBLE, requirements_file=mine).family == family
-
-
-@pytest.mark.parametrize(
-    "pins", [(("vllm", "0.32.0"),), (("torch", "2.14.0"),), (("vllm", "0.33.0"), ("vllm", "0.32.0"))]
-)
-def test_a_file_that_pins_something_else_than_planned_is_refused_by_name(own, pins):
-    said = refusal(ROCM, NOBLE, requirements_file=replace(own, pins=pins))
-    assert said.startswith(f"{own.path} does not pin vllm to 0.33.0")
-
-
-def test_a_version_that_the_stack_does_not_know_runs_with_the_hosts_own_python(own):
-    mine = replace(own, pins=(("vllm", "9.0"),))
-    assert found(("vllm", "9.0", "cuda"), JAMMY, requirements_file=mine).program == "/usr/bin/python3"
-    bare = {"distribution": "alpine", "codename": "", "version": "3.22", "glibc": "0"}
-    assert "which Python it runs with" in refusal(("vllm", "9.0", "cuda"), bare, requirements_file=mine)
