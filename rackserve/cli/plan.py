@@ -7,9 +7,11 @@ import dataclasses
 import click
 from rich.markup import escape
 
+from rackserve.catalog.loader import load_catalog
 from rackserve.cli.common import console, inventory_arguments, planned, print_json, print_problems
-from rackserve.domain.errors import InputError
+from rackserve.domain.errors import InputError, Problem
 from rackserve.planning.fit import in_memory
+from rackserve.planning.installable import not_installable
 from rackserve.planning.plans import LLAMACPP, GpuServicePlan, HostPlan
 from rackserve.planning.stack import Stack
 from rackserve.rendering import service_digest
@@ -46,6 +48,7 @@ def _host_object(host_plan: HostPlan) -> dict[str, object]:
         "budget_mib": host_plan.budget_mib if ram else None,
         "services": services,
         "errors": [problem.as_dict() for problem in host_plan.errors],
+        "not_installable": [problem.as_dict() for problem in _not_installable(host_plan)],
     }
 
 
@@ -81,6 +84,12 @@ def _show(host_plan: HostPlan) -> None:
         # Of an instance over several hosts the head tells it for all.
         reasons = planned_service.sizing.all_reasons() if planned_service.answers else ()
         _show_why(reasons, planned_service.warnings)
+    for problem in _not_installable(host_plan):
+        console.print(f"  [yellow]fits, and cannot be installed[/yellow] {escape(str(problem))}", soft_wrap=True)
+
+
+def _not_installable(host_plan: HostPlan) -> tuple[Problem, ...]:
+    return not_installable(host_plan, load_catalog(host_plan.host.catalog))
 
 
 def _title(service: GpuServicePlan) -> str:

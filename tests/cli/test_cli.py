@@ -228,7 +228,7 @@ def test_render_writes_byte_for_byte_what_is_installed_with_its_modes(run, inven
         assert (said.code, said.out) == (0, "")
     (planned,) = plan_hosts(load_hosts([("h1", GOOD)]), load_catalog())
     expected = {file.path: (file.text, file.mode) for file in host_files(planned)}
-    assert len(expected) == 12
+    assert len(expected) == 11
     assert written(tmp_path / "out" / "h1") == written(tmp_path / "out" / "h2") == expected
 
 
@@ -259,3 +259,17 @@ def test_no_host_renders_outside_the_folder(run, inventory, tmp_path, name):
     run("render", inventory([(name, GOOD)]), "--out", str(tmp_path / "out" / "here"))
     outside = [path for path in tmp_path.rglob("10-plan.conf") if (tmp_path / "out" / "here") not in path.parents]
     assert outside == []
+
+
+def test_what_fits_and_cannot_be_installed_is_shown_by_plan_and_stops_render(run, inventory):
+    service = {"name": "chat", "model": "qwen3-8b", "runtime": "lmstudio", "max_model_len": 4096}
+    path = inventory([("h1", {"gpu_tag": "l40s", "os": "ubuntu-24.04", "services": [service]})])
+    said = run("plan", path)
+    assert said.code == 0
+    assert "fits, and cannot be installed" in said.err
+    assert "lmstudio_accept_license" in said.err
+    (problem,) = json.loads(run("plan", path, "--json").out)["hosts"][0]["not_installable"]
+    assert problem["key"] == "lmstudio_accept_license"
+    refused = run("render", path, "--out", "rendered")
+    assert refused.code != 0
+    assert "lmstudio_accept_license" in refused.err
