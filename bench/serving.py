@@ -23,7 +23,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,13 +57,18 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--max-model-len", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
-    variants = served(options, PORT)
+    with tempfile.TemporaryDirectory() as folder:
+        show(compare(served(options, PORT, Path(folder)), options.rounds))
+
+
+def compare(variants: Sequence[Served], rounds: int) -> dict[str, list[Result]]:
+    """Each in turn, so that a slower hour of the machine meets both."""
     results: dict[str, list[Result]] = {variant.name: [] for variant in variants}
-    for number in range(options.rounds):
+    for number in range(rounds):
         for variant in variants:
             print(f"round {number + 1}: {variant.name}", file=sys.stderr)  # noqa: T201  progress
             results[variant.name].append(measure(variant))
-    show(results)
+    return results
 
 
 def measure(variant: Served) -> Result:
@@ -89,7 +94,9 @@ def running(variant: Served) -> Iterator[tuple[subprocess.Popen[bytes], float]]:
             log.seek(0)
             raise SystemExit(f"{error}\n{log.read()[-3000:].decode(errors='replace')}") from error
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            # One that has ended by itself is told by what was raised.
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
 

@@ -31,10 +31,10 @@ class Served:
     key: str = KEY
 
 
-def served(options: argparse.Namespace, port: int) -> tuple[Served, Served]:
-    """With our options, and without."""
+def served(options: argparse.Namespace, port: int, folder: Path) -> tuple[Served, Served]:
+    """With our options, and without. folder: for the file that holds the key."""
     plan = planned(options, port)
-    key_file = Path("/tmp") / f"rackserve-bench-{port}.key"  # noqa: S108  no secret
+    key_file = folder / "key"
     key_file.write_text(f"{KEY}\n")
     ours = tuple(str(key_file) if word.startswith("%d/") else word for word in plan.launch.argv)
     ours = (options.program, *(options.model if word == plan.model_path else word for word in ours[1:]))
