@@ -16,7 +16,7 @@ from rackserve.operations.macos import (
     only_daemons,
 )
 from rackserve.operations.require import require
-from rackserve.planning.macos import is_mac, mac_problems, mac_releases
+from rackserve.planning.macos import is_mac, mac_releases
 from rackserve.planning.model_source import GgufSource
 from rackserve.planning.plans import GpuServicePlan
 from rackserve.planning.preflight import llamacpp_origin
@@ -37,12 +37,17 @@ def mac_services() -> None:
     services, catalog = list(plan.gpu_services), host_catalog()
     releases, missing = mac_releases(plan, catalog, seen, llamacpp_origin(plan, catalog, seen))
     sources = list(dict.fromkeys(service.source for service in services))
-    require(name="Plan is one for macOS", problems=[*mac_problems(plan), *missing])
+    require(name="Releases for macOS there", problems=list(missing))
     only_daemons(name="Services that are not planned gone", names=[service.name for service in services])
     for release in host.loop(list(releases)):
         mac_release(name="Release of the runtime current", release=release)
     for source in host.loop([source for source in sources if isinstance(source, GgufSource)]):
-        mac_model(name="Model in place", source=source)
+        mac_model(
+            name="Model in place",
+            source=source,
+            hub=plan.host.model_hub or catalog.hub.url,
+            token_file=plan.host.hf_token_file,
+        )
     for service in host.loop(services):
         mac_account(name="Service user present", account=account(service.name), home=home(service.name))
     for service, path in host.loop(_keyed(services)):

@@ -9,7 +9,7 @@ from rackserve.operations.fetch import verified_file
 from rackserve.operations.snapshot import snapshot
 from rackserve.planning.macos import is_mac
 from rackserve.planning.model_source import GgufSource, SnapshotSource
-from roles.planned import host_plan
+from roles.planned import host_catalog, host_plan
 
 
 @deploy("Models")
@@ -26,6 +26,8 @@ def models() -> None:
             sha256=source.sha256,
             size_bytes=source.size_bytes,
             destination=source.path,
+            hub=plan.host.model_hub or host_catalog().hub.url,
+            token_file=plan.host.hf_token_file,
         )
     for source in host.loop([source for source in wanted if isinstance(source, SnapshotSource)]):
         snapshot(

@@ -21,7 +21,8 @@ _UNITS = {
 }
 _WITH_INITRAMFS = {"load-driver.sh", "uninstall.sh"}
 _WITH_BACKEND = {"release.sh", "build.sh"}
-_WITH_STAGING = {"release.sh", "archive.sh"}
+_WITH_STAGING = {"release.sh", "archive.sh", "environment.sh", "uv.sh"}
+_WITH_TRANSFER = {"fetch.sh", "fetch-mac.sh"}
 # `$1` path, `$2` mode, `$3` SHA-256 of what must arrive. The checksum catches a transfer that was cut off; the rename
 # makes a reader see the old file or the new one. umask comes after mkdir: folders stay readable, the content never is
 # before it has its mode.
@@ -32,11 +33,13 @@ _WRITE = (
 )
 
 
-def script(name: str, *arguments: str) -> StringCommand:
-    """Run a file of `scripts/` on the host. It travels on standard input: nothing is left behind, nothing is quoted."""
-    return StringCommand(
-        "sh", "-s", "--", *(QuoteString(argument) for argument in arguments), _stdin=[script_text(name)]
-    )
+def script(name: str, *arguments: str, token: str | None = None) -> StringCommand:
+    """Run a file of `scripts/` on the host. It travels on standard input: nothing is left behind, nothing is quoted.
+
+    token: of the model hub, for scripts that fetch from it. It travels likewise, and is in no argv and no file.
+    """
+    text = script_text(name) if token is None else f"rackserve_hub_token={shlex.quote(token)}\n{script_text(name)}"
+    return StringCommand("sh", "-s", "--", *(QuoteString(argument) for argument in arguments), _stdin=[text])
 
 
 def script_text(name: str) -> str:
@@ -49,6 +52,8 @@ def script_text(name: str) -> str:
         shared += _part("repository.sh")
     if name in _WITH_INITRAMFS:
         shared += _part("initramfs.sh")
+    if name in _WITH_TRANSFER:
+        shared += _part("transfer.sh")
     if name in _WITH_STAGING:
         shared += _part("staging.sh")
     if name in _WITH_BACKEND:

@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 
 from pyinfra import host
 from pyinfra.api import QuoteString, StringCommand, operation
+from pyinfra.api.command import PyinfraCommand
 
 from rackserve.facts.existing import Existing
 from rackserve.facts.launchd import Daemon, InstalledDaemons
 from rackserve.facts.mac import Account, MacPaths
 from rackserve.facts.paths import Links, PathState
-from rackserve.facts.releases import Releases
 from rackserve.keys import read_api_key
 from rackserve.operations import commands
+from rackserve.operations.current import current
+from rackserve.operations.fetch import hub_token
 from rackserve.planning.macos import OTHER_JOBS, MacRelease
 from rackserve.planning.model_source import GgufSource
 from rackserve.rendering.launchd import label, watch_label
 from rackserve.rendering.text import RenderedFile
 from rackserve.runtimes.launch import RELEASES
 
-# The newest releases that stay for a way back.
-KEEP = 3
 ARCHIVES = "/opt/rackserve/archives"
 # Seconds that a daemon may take to stop that nothing is known of any more.
 _STOP_S = 60
@@ -56,29 +56,30 @@ def only_daemons(names: Sequence[str]) -> Generator[StringCommand, None, None]:
 
 
 @operation()
-def mac_release(release: MacRelease) -> Generator[StringCommand, None, None]:
+def mac_release(release: MacRelease) -> Generator[PyinfraCommand, None, None]:
     """Have the release complete and current."""
-    state = host.get_fact(Releases, releases=RELEASES, link=release.link, program=release.program)
-    if release.name in state.complete and state.current == release.name:
-        host.noop(f"{release.name} is current")
-        return
-    folder = f"{RELEASES}/{release.name}"
-    if release.name not in state.complete:
-        archive = f"{ARCHIVES}/{release.name}.tar.gz"
-        yield commands.script("fetch-mac.sh", release.url, release.checksum, str(release.size_bytes), archive)
-        yield commands.script("release-mac.sh", folder, archive, release.program)
-        yield StringCommand("rm", "-f", archive)
-    yield commands.script("activate-mac.sh", folder, release.link, str(KEEP))
+    yield from current(release.name, release.link, release.program, _unpacked(release), activate="activate-mac.sh")
+
+
+def _unpacked(release: MacRelease) -> Iterator[PyinfraCommand]:
+    archive = f"{ARCHIVES}/{release.name}.tar.gz"
+    yield commands.script("fetch-mac.sh", release.url, release.checksum, str(release.size_bytes), archive)
+    yield commands.script("release-mac.sh", f"{RELEASES}/{release.name}", archive, release.program)
+    yield StringCommand("rm", "-f", archive)
 
 
 @operation()
-def mac_model(source: GgufSource) -> Generator[StringCommand, None, None]:
-    """Have the file in its place. What is there was verified before it got there: its size tells."""
+def mac_model(source: GgufSource, hub: str, token_file: str | None = None) -> Generator[StringCommand, None, None]:
+    """Have the file in its place. What is there was verified before it got there: its size tells.
+
+    token_file: the operator's, with a token of `hub`.
+    """
     state = host.get_fact(MacPaths, paths=[source.path], hash_content=False).get(source.path)
     if state is not None and state.size == source.size_bytes:
         host.noop(f"{source.path} in place")
         return
-    yield commands.script("fetch-mac.sh", source.url, source.sha256, str(source.size_bytes), source.path)
+    words = (source.url, source.sha256, str(source.size_bytes), source.path)
+    yield commands.script("fetch-mac.sh", *words, token=hub_token(source.url, hub, token_file))
 
 
 @operation()

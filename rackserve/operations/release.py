@@ -1,4 +1,4 @@
-"""Runtime releases: complete folders beside each other, and a link to the one in use."""
+"""Releases of llama.cpp, and those that are a vendor's archive."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 import secrets
 import threading
 from collections import defaultdict
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from importlib import resources
 from pathlib import Path
 
@@ -16,15 +16,14 @@ from pyinfra.api.command import PyinfraCommand
 
 from rackserve.cache import builds_folder
 from rackserve.facts.packages import Dpkg, RpmAbsent
-from rackserve.facts.releases import Releases
 from rackserve.operations import commands
+from rackserve.operations.current import current
 from rackserve.operations.packages import packages_script
 from rackserve.planning.driver_recipes import PackageManager
 from rackserve.runtimes.archives import ArchiveRelease
-from rackserve.runtimes.llamacpp_origins import CURRENT, RELEASES, FromArchive, FromSource, Origin
+from rackserve.runtimes.launch import RELEASES
+from rackserve.runtimes.llamacpp_origins import CURRENT, FromArchive, FromSource, Origin
 
-# The newest releases that stay for a way back.
-KEEP = 3
 WORK = "/var/cache/rackserve"
 _PROGRAM = "bin/llama-server"
 # One build per release however many hosts want it: the first host builds, the others wait here. pyinfra runs hosts in
@@ -35,31 +34,22 @@ _building: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
 @operation()
 def llama_server(origin: Origin, lock_timeout: int, manager: PackageManager) -> Generator[PyinfraCommand, None, None]:
     """Have llama-server's release of this origin complete and current."""
-    state = host.get_fact(Releases, releases=RELEASES, link=CURRENT, program=_PROGRAM)
-    if origin.release in state.complete and state.current == origin.release:
-        host.noop(f"{origin.release} is current")
-        return
-    folder = f"{RELEASES}/{origin.release}"
-    if origin.release not in state.complete:
-        yield from _make(origin, folder, lock_timeout, manager)
-    yield commands.script("activate.sh", folder, CURRENT, str(KEEP))
+    making = _make(origin, f"{RELEASES}/{origin.release}", lock_timeout, manager)
+    yield from current(origin.release, CURRENT, _PROGRAM, making)
 
 
 @operation()
 def archive_release(release: ArchiveRelease) -> Generator[PyinfraCommand, None, None]:
     """Have the release of this archive complete and current."""
-    state = host.get_fact(Releases, releases=RELEASES, link=release.link, program=release.program)
-    if release.name in state.complete and state.current == release.name:
-        host.noop(f"{release.name} is current")
-        return
-    folder = f"{RELEASES}/{release.name}"
-    if release.name not in state.complete:
-        archive = f"{WORK}/archives/{release.name}.tar"
-        version = release.version if release.tells_version else ""
-        yield commands.script("fetch.sh", release.url, release.checksum, str(release.size_bytes), archive)
-        yield commands.script("archive.sh", folder, archive, release.program, version)
-        yield StringCommand("rm", "-f", archive)
-    yield commands.script("activate.sh", folder, release.link, str(KEEP))
+    yield from current(release.name, release.link, release.program, _unpacked(release))
+
+
+def _unpacked(release: ArchiveRelease) -> Iterator[PyinfraCommand]:
+    archive = f"{WORK}/archives/{release.name}.tar"
+    version = release.version if release.tells_version else ""
+    yield commands.script("fetch.sh", release.url, release.checksum, str(release.size_bytes), archive)
+    yield commands.script("archive.sh", f"{RELEASES}/{release.name}", archive, release.program, version)
+    yield StringCommand("rm", "-f", archive)
 
 
 def _make(

@@ -21,7 +21,6 @@ from rackserve.domain.stack import Backend
 from rackserve.planning.driver_recipes import package_manager
 from rackserve.runtimes.llamacpp_build import CPU_RECIPE, Recipe, recipe
 
-RELEASES = "/opt/rackserve/releases"
 CURRENT = "/opt/rackserve/current/llama.cpp"
 # Built with machine code for the GPUs of a host; drivers compile the others' kernels.
 _PER_GPU = frozenset({"cuda", "rocm"})

@@ -23,7 +23,8 @@ def sent(command: Command) -> tuple[str, ...]:
     """What a command does, in a few words: a script with its arguments, or what a short command is for."""
     words = shlex.split(command)
     if words[:3] == ["sh", "-s", "--"]:
-        return (_BY_TEXT[command.stdin], *words[3:])
+        # What comes from the hub has the hub's token before it, or an empty one.
+        return (_BY_TEXT[command.stdin.removeprefix("rackserve_hub_token=''\n")], *words[3:])
     for verb, mark in (
         ("write", "transfer cut off"),
         ("key", "/dev/urandom"),

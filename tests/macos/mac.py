@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,9 +76,28 @@ for name in names:
     told |= {"%z": str(found.st_size), "%m": str(int(found.st_mtime))}
     print(" ".join(told[word] for word in form.split()))
 """
+# What connections this machine has, in the words of macOS.
+_NETSTAT = """
+import sys
+if sys.argv[1:] != ["-an", "-p", "tcp"]:
+    sys.exit(64)
+print("Active Internet connections (including servers)")
+print("Proto Recv-Q Send-Q  Local Address          Foreign Address        (state)    ")
+STATES = {"01": "ESTABLISHED", "06": "TIME_WAIT", "08": "CLOSE_WAIT", "0A": "LISTEN"}
+for line in open("/proc/net/tcp").readlines()[1:]:
+    _, *ends, state = line.split()[:4]
+    places = []
+    for end in ends:
+        address, _, port = end.partition(":")
+        number = int(port, 16) or "*"
+        places.append(".".join(map(str, bytes.fromhex(address)[::-1])) + f".{number}")
+    print(f"tcp4       0      0  {places[0]:<22} {places[1]:<22} {STATES.get(state, 'CLOSED'):<11}")
+"""
 _TOOLS = {
     "dscl": _DSCL,
     "shasum": '#!/bin/sh\n[ $# -eq 2 ] && [ "$1" = -a ] || exit 64\nexec "sha${2}sum"\n',
+    # What a boot of this Mac is called.
+    "sysctl": '#!/bin/sh\n[ "$*" = "-n kern.bootsessionuuid" ] || exit 1\ncat "$MAC_STATE/boot"\n',
     "dscacheutil": "#!/bin/sh\n",
     # Ten times as fast: what is waited for here is not a Mac.
     "sleep": '#!/bin/sh\nexec /bin/sleep "$(awk "BEGIN { print $1 / 10 }")"\n',
@@ -105,7 +125,9 @@ class Mac:
         for name, text in _TOOLS.items():
             self.tool(name, text)
         self.tool("stat", f"#!{sys.executable}\n{_STAT}")
+        self.tool("netstat", f"#!{sys.executable}\n{_NETSTAT}")
         self.tool("launchctl", f'#!/bin/sh\nexec {sys.executable} -IS {HERE / "launchctl.py"} "$@"\n')
+        (self.state / "boot").write_text(f"{uuid.uuid4()}\n")
         for folder in ("Library/LaunchDaemons", "var/log", "var/run", "opt"):
             self.path(f"/{folder}").mkdir(parents=True)
 
@@ -113,6 +135,11 @@ class Mac:
     def environment(self) -> dict[str, str]:
         path = f"{self.tools}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"
         return {"PATH": path, "LC_ALL": "C", "MAC_STATE": str(self.state), "MAC_ROOT": str(self.root)}
+
+    @property
+    def boot(self) -> str:
+        """What it calls the time since it was started."""
+        return (self.state / "boot").read_text().strip()
 
     def path(self, name: str) -> Path:
         return self.root / name.lstrip("/")

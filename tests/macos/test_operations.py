@@ -71,7 +71,7 @@ def test_a_release_that_is_missing_is_fetched_unpacked_and_activated():
 @pytest.mark.parametrize(("size", "sent"), [(1234, 0), (1233, 1), (None, 1)])
 def test_a_model_is_fetched_unless_it_is_there_in_its_size(size, sent):
     states = {} if size is None else {SOURCE.path: PathState("644", "root", "wheel", size, "-")}
-    found = scripts(macos.mac_model, {MacPaths: states}, source=SOURCE)
+    found = scripts(macos.mac_model, {MacPaths: states}, source=SOURCE, hub="https://hub")
     assert found == [("fetch-mac.sh", SOURCE.url, SOURCE.sha256, "1234", SOURCE.path)][:sent]
 
 

@@ -17,7 +17,7 @@ from tests.roles.fakes import Run, bare, deploy
 LINUX = "id=debian\ncodename=forky\narch=x86_64\nglibc=glibc 2.43\nmem_kib=8388608\ninit=systemd\nflags=avx2"
 CPU = {"gpu_tag": "cpu", "memory_mib": 8192, "services": [{"name": "chat", "model": "smollm2-135m-instruct"}]}
 ORDER = [
-    "Mac services | Plan is one for macOS",
+    "Mac services | Releases for macOS there",
     "Mac services | Services that are not planned gone",
     "Mac services | Release of the runtime current",
     "Mac services | Model in place",
@@ -110,14 +110,14 @@ def test_a_key_or_a_release_that_came_after_the_process_began_is_loaded(serve):
     assert verbs(serve("mac_services", {"mac1": (data_of(), box)})) == ["load-mac.sh"]
 
 
-def test_a_plan_that_launchd_cannot_serve_changes_nothing_and_other_hosts_go_on(serve):
+def test_a_mac_without_a_release_is_not_changed_and_other_hosts_go_on(serve):
     good, bad = MacBox(), MacBox()
-    data = data_of({"runtime": "lmstudio"})
+    data = data_of() | {"llamacpp_install": "build"}
     run = serve("mac_services", {"mac1": (data_of(), good), "mac2": (data, bad)})
     assert run.failed == {"mac2"}
     ((verb, sentence),) = told(run, "mac2")
     assert verb == "refuse"
-    assert "lmstudio is not installed on macOS" in sentence
+    assert "set llamacpp_archive_url" in sentence
     assert set(good.loaded) == {"chat"}
 
 

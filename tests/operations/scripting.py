@@ -12,12 +12,13 @@ from http.server import BaseHTTPRequestHandler, SimpleHTTPRequestHandler, Thread
 from pathlib import Path
 from typing import Any
 
-from rackserve.operations.commands import script_text
+from rackserve.operations.commands import script
 
 ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
 
 
-def start(name: str, *arguments: object) -> subprocess.Popen[str]:
+def start(name: str, *arguments: object, token: str | None = None) -> subprocess.Popen[str]:
+    """token: of the model hub, as for files that operations.fetch has fetched."""
     process = subprocess.Popen(
         ["sh", "-s", "--", *map(str, arguments)],
         env=ENVIRONMENT,
@@ -27,21 +28,22 @@ def start(name: str, *arguments: object) -> subprocess.Popen[str]:
         text=True,
     )
     assert process.stdin
-    process.stdin.write(script_text(name))
+    (text,) = script(name, token=token).connector_arguments["_stdin"]
+    process.stdin.write(text)
     process.stdin.close()
     process.stdin = None
     return process
 
 
-def run(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    process = start(name, *arguments)
+def run(name: str, *arguments: object, token: str | None = None) -> subprocess.CompletedProcess[str]:
+    process = start(name, *arguments, token=token)
     out, err = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 @dataclass
 class FileServer:
-    """An HTTP server for one file, in the moods that file servers have."""
+    """An HTTP server for one file, in the moods that file servers have. token: without it the file is not given out."""
 
     content: bytes
     ranges: bool = True
@@ -49,7 +51,12 @@ class FileServer:
     delay_s: float = 0.0
     # Headers promise all of it, the connection ends after this many bytes.
     cut_after: int | None = None
+    token: str = ""
+    # Where it sends on to instead of giving out the file.
+    sent_on_to: str = ""
     asked: list[str | None] = field(default_factory=list)
+    # What each request was authorized with.
+    authorized: list[str | None] = field(default_factory=list)
     url: str = ""
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -57,9 +64,15 @@ class FileServer:
         self.asked.append(wanted)
         time.sleep(self.delay_s)
         first = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted and self.ranges else 0
-        if self.status != 200:
-            handler.send_response(self.status)
+        self.authorized.append(handler.headers.get("Authorization"))
+        allowed = not self.token or handler.headers.get("Authorization") == f"Bearer {self.token}"
+        if self.status != 200 or not allowed:
+            handler.send_response(self.status if allowed else 401)
             body = b"no"
+        elif self.sent_on_to:
+            handler.send_response(302)
+            handler.send_header("Location", self.sent_on_to)
+            body = b""
         elif first >= len(self.content) and first:
             handler.send_response(416)
             handler.send_header("Content-Range", f"bytes */{len(self.content)}")

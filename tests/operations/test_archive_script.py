@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -32,7 +31,6 @@ def refused(release: Path, reason: str, *arguments: object) -> None:
     assert list(release.parent.iterdir()) == []
 
 
-@pytest.mark.skipif(shutil.which("zstd") is None, reason="zstd is not installed")
 def test_an_archive_laid_out_like_ollamas_becomes_a_release(tmp_path, release):
     ollama_archive(tmp_path / "o.tar", "0.32.15")
     done = run("archive.sh", release, tmp_path / "o.tar", "bin/ollama", "0.32.15")

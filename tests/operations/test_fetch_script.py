@@ -6,6 +6,7 @@ import hashlib
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from tests.operations.scripting import FileServer, run, serving, start
 
 CONTENT = b"".join(hashlib.sha256(bytes([index % 256, index // 256])).digest() for index in range(9375))
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
+CANARY = "hf_a $(id) 'canary'"
 
 
 @pytest.fixture
@@ -34,6 +36,13 @@ def part_of(destination: Path, sha256: str = SHA256) -> Path:
 def leave_part(destination: Path, content: bytes) -> None:
     part_of(destination).parent.mkdir(parents=True)
     part_of(destination).write_bytes(content)
+
+
+def _arguments() -> Iterator[bytes]:
+    """Of every process on this machine, as anybody can read them."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            yield path.read_bytes()
 
 
 def assert_in_place(destination: Path) -> None:
@@ -123,6 +132,46 @@ def test_a_missing_file_is_told_with_its_address(server, destination):
     assert done.returncode == 1
     assert (server.url in done.stderr, "404" in done.stderr) == (True, True)
     assert not destination.exists()
+
+
+def test_a_file_that_is_given_out_to_some_only_is_fetched_with_the_token(server, destination):
+    server.token, server.delay_s = CANARY, 1
+    process = start("fetch.sh", server.url, SHA256, 0, destination, token=CANARY)
+    while not server.asked:
+        assert process.poll() is None
+        time.sleep(0.01)
+    arguments = list(_arguments())
+    out, err = process.communicate(timeout=60)
+    assert (process.returncode, err, CANARY in out) == (0, "", False)
+    assert_in_place(destination)
+    assert any(server.url.encode() in argument for argument in arguments)
+    assert not any(CANARY.encode() in argument for argument in arguments)
+
+
+@pytest.mark.parametrize(
+    ("token", "told"),
+    [
+        ("", "name a file with a token that may read it as hf_token_file"),
+        ("hf_other", "the token in hf_token_file may not"),
+    ],
+)
+def test_a_file_that_is_not_given_out_is_told_with_what_would_help(server, destination, token, told):
+    server.token = CANARY
+    done = run("fetch.sh", server.url, SHA256, 0, destination, token=token)
+    assert done.returncode == 1
+    assert (server.url in done.stderr, told in done.stderr) == (True, True)
+
+
+def test_what_is_on_no_hub_gets_no_advice_about_tokens(server, destination):
+    server.token = CANARY
+    assert "hf_token_file" not in run("fetch.sh", server.url, SHA256, 0, destination).stderr
+
+
+def test_the_token_is_not_sent_on_to_another_host(destination):
+    with serving(FileServer(CONTENT)) as elsewhere, serving(FileServer(CONTENT)) as hub:
+        hub.token, hub.sent_on_to = CANARY, elsewhere.url.replace("127.0.0.1", "localhost")
+        done = run("fetch.sh", hub.url, SHA256, 0, destination, token=CANARY)
+    assert (done.returncode, hub.authorized, elsewhere.authorized) == (0, [f"Bearer {CANARY}"], [None])
 
 
 def test_a_dead_server_is_told_with_its_address(destination):

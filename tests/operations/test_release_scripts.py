@@ -115,13 +115,20 @@ def test_what_is_no_archive_is_refused(tmp_path, release):
     assert list(release.parent.iterdir()) == []
 
 
-def test_a_bad_archive_leaves_the_release_that_was_there(tmp_path, release):
-    assert (
-        run("release.sh", release, archive(tmp_path / "a.tar.gz", ("llama-server", GOOD, 0o755)), "cpu").returncode == 0
-    )
+def test_a_bad_archive_leaves_what_was_there(tmp_path, release):
+    (release / "bin").mkdir(parents=True)
+    (release / "bin" / "libggml.so").touch()
     bad = archive(tmp_path / "b.tar.gz", ("llama-server", "#!/bin/sh\nexit 1\n", 0o755))
     assert run("release.sh", release, bad, "cpu").returncode == 1
-    assert (release / "bin" / "llama-server").read_text() == GOOD
+    assert [entry.name for entry in (release / "bin").iterdir()] == ["libggml.so"]
+
+
+def test_a_release_that_another_run_has_made_by_now_is_left_alone(tmp_path, release):
+    good = archive(tmp_path / "a.tar.gz", ("llama-server", GOOD, 0o755))
+    assert run("release.sh", release, good, "cpu").returncode == 0
+    before = (release / "bin" / "llama-server").stat()
+    assert run("release.sh", release, tmp_path / "gone.tar.gz", "cpu").returncode == 0
+    assert (release / "bin" / "llama-server").stat() == before
 
 
 def test_what_a_killed_run_left_is_not_mixed_in(tmp_path, release):

@@ -51,6 +51,7 @@ def test_a_script_is_read_whole_before_anything_can_eat_its_standard_input(scrip
         "repository.sh",
         "staging.sh",
         "transaction.sh",
+        "transfer.sh",
     ):
         # They come before others and define functions only.
         assert [line for line in lines if not re.fullmatch(r"(#.*|\w+\(\) \{|\}| .*)?", line)] == []

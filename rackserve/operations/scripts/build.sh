@@ -45,7 +45,7 @@ main() {
   done
   # A run that lost its connection may still be building: wait for it and take its result.
   exec 9>"$work/lock"
-  flock -w 7200 9
+  take_lock 7200
   [ ! -f "$archive" ] || exit 0
   [ "$jobs" != 0 ] || jobs=$(nproc)
   export PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore

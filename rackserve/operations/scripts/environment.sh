@@ -3,6 +3,7 @@
 # PROGRAM is the interpreter, and empty for one of uv's own, fetched from MIRROR where that is not empty. PYTHON is the
 # version that it has to be, VERSION that of the package DISTRIBUTION. PyTorch has to compute with BACKEND of release
 # FAMILY. GIB is what it all takes on disk, 0 where nobody knows.
+# shellcheck disable=SC2154 # releases, name and staging are set by staging.sh, which stands before this
 
 # uv does not read pip's configuration, where a host says which index it may use. Passed on as variables: an index may
 # have a password in its URL, and everybody sees arguments.
@@ -16,13 +17,17 @@ for line in said.stdout.decode().splitlines():
     section, point, name = key.rpartition(".")
     found[section, name] = value
 
-def pass_on(name, separator, *variables):
+def told(name):
     for section in (":env:", "install", "global"):
         if (section, name) in found:
-            value = separator.join(ast.literal_eval(found[section, name]).split())
-            for variable in variables:
-                print("export %s=%s" % (variable, shlex.quote(value)))
-            return
+            return ast.literal_eval(found[section, name])
+    return None
+
+def pass_on(name, separator, *variables):
+    value = told(name)
+    if value is not None:
+        for variable in variables:
+            print("export %s=%s" % (variable, shlex.quote(separator.join(value.split()))))
 
 pass_on("index-url", " ", "UV_DEFAULT_INDEX")
 pass_on("extra-index-url", " ", "UV_INDEX")
@@ -30,6 +35,9 @@ pass_on("find-links", ",", "UV_FIND_LINKS")
 pass_on("trusted-host", " ", "UV_INSECURE_HOST")
 pass_on("cert", " ", "SSL_CERT_FILE")
 pass_on("proxy", " ", "HTTPS_PROXY", "HTTP_PROXY")
+# uv has no variable for this one; what pip takes for yes.
+if (told("no-index") or "").lower() in ("y", "yes", "t", "true", "on", "1"):
+    print("no_index=--no-index")
 '
 
 # A wheel for another backend installs without a word, and fails or computes on the CPU when it serves.
@@ -51,12 +59,6 @@ if found != backend or not (release + ".").startswith(family + "." if family els
     computes = ("torch %s computes with %s %s" % (torch.__version__, found, release)).strip()
     sys.exit("%s, planned is %s" % (computes, (backend + " " + family).strip()))
 '
-
-fail() {
-  echo "$1" >&2
-  rm -rf "$staging"
-  exit 1
-}
 
 said_so_far() {
   # Nothing is said of a folder that changes under its feet.
@@ -85,6 +87,7 @@ check_room() {
 
 configure() {
   settings=$("$uv/bin/python" -c "$pip_settings" 2>"$log") || fail "pip on this host does not tell its configuration: $(tail -n 3 "$log")"
+  no_index=
   eval "$settings"
   # Python is not put on root's PATH, and nothing else on this host decides what uv does.
   export UV_NO_CONFIG=1 UV_NO_PROGRESS=1 UV_SYSTEM_CERTS=1 UV_PYTHON_INSTALL_BIN=0
@@ -105,16 +108,13 @@ make_environment() {
 
 # Bytecode is compiled now: services may not write there, and each of their processes would compile anew.
 install() {
+  # shellcheck disable=SC2086 # one option or none
   "$uv/bin/uv" pip install --quiet --python "$staging/bin/python" --require-hashes --no-build --compile-bytecode \
-    --requirement "$requirements" >"$log" 2>&1
+    $no_index --requirement "$requirements" >"$log" 2>&1
 }
 
 check() {
   "$staging/bin/python" -I -c "$what_it_is" "$python" "$distribution" "$version" "$backend" "$family" >"$log" 2>&1
-}
-
-finish() {
-  chmod -R a+rX,go-w "$staging" && sync -f "$staging"
 }
 
 main() {
@@ -122,27 +122,20 @@ main() {
   shift 9
   gib=$1 mirror=$2
   umask 022
-  name=$(basename "$release")
-  releases=$(dirname "$release")
-  staging=$releases/.staging-$name
+  # One at a time also because each counts on the room that it finds.
+  begin "$release" test -x "$release/bin/python"
   requirements=$work/environments/$name.txt
   log=$work/environments/$name.log
   export UV_CACHE_DIR="$work/uv"
-  # One at a time: a run that lost its connection may still be at it, and each counts on the room that it found.
-  exec 9>"$work/uv.lock"
-  flock -w 7200 9 || { echo "not installed: $name: another run has been installing for two hours" >&2; exit 1; }
-  [ ! -x "$release/bin/python" ] || exit 0
-  rm -rf "$staging"
-  mkdir -p "$releases" "$UV_CACHE_DIR"
+  mkdir -p "$UV_CACHE_DIR"
   check_room
   configure
   with_heartbeat said_so_far make_environment || fail "no environment with Python $python for $name: $(tail -n 5 "$log")"
   with_heartbeat said_so_far install || fail "not installed: $name: $(tail -n 12 "$log")"
   with_heartbeat said_so_far check || fail "not used: $name: $(tail -n 3 "$log")"
-  with_heartbeat said_so_far finish || fail "not written to disk: $name"
-  rm -rf "$release" "$log"
   mv "$requirements" "$staging/requirements.txt"
-  mv -T "$staging" "$release"
+  rm -f "$log"
+  finish
 }
 
 main "$@" </dev/null

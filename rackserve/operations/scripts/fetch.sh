@@ -10,28 +10,6 @@ said_so_far() {
   echo "$(( $(stat -c %s "$part" 2>/dev/null || echo 0) / 1048576 )) MiB of $url"
 }
 
-transfer() {
-  curl --fail --location --silent --show-error --connect-timeout 15 --retry 3 --retry-delay 2 \
-    --speed-limit 1024 --speed-time 60 "$@" --output "$part" -- "$url" 2>"$part.error"
-}
-
-get() {
-  rc=0
-  with_heartbeat said_so_far transfer "$@" || rc=$?
-}
-
-download() {
-  get --continue-at -
-  # 33: the server cannot resume; 36 and HTTP 416: what is there is no beginning of this file. Start it over.
-  if [ "$rc" = 33 ] || [ "$rc" = 36 ] || grep -q 'error: 416' "$part.error"; then
-    rm -f "$part"
-    get
-  fi
-  message=$(tail -n 1 "$part.error")
-  rm -f "$part.error"
-  [ "$rc" = 0 ] || fail "not fetched: $url: ${message:-curl failed with $rc}"
-}
-
 # checksum_of FILE
 checksum_of() {
   "sha${kind}sum" <"$1" | cut -d' ' -f1
@@ -60,7 +38,7 @@ main() {
   mkdir -p "$staging"
   # Another run may still be at it: wait for it, then find its result.
   exec 9>"$part.lock"
-  flock -w 7200 9 || fail "not fetched: $url: another run has been fetching it for two hours"
+  take_lock 7200 || fail "not fetched: $url: another run has been fetching it for two hours"
   [ ! -f "$destination" ] || [ "$(checksum_of "$destination")" != "$checksum" ] || exit 0
   have=$(stat -c %s "$part" 2>/dev/null || echo 0)
   free=$(( $(df -Pk "$staging" | awk 'NR==2 {print $4}') * 1024 ))

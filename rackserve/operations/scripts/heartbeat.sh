@@ -13,3 +13,12 @@ with_heartbeat() {
   wait "$heartbeat" 2>/dev/null || :
   return "$code"
 }
+
+waiting() {
+  echo "another run is at it: waiting for it"
+}
+
+# take_lock SECONDS: lock what is open as 9, which another run may have locked; fails after that time.
+take_lock() {
+  with_heartbeat waiting flock -w "$1" 9
+}

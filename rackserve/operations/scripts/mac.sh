@@ -10,6 +10,31 @@ sum_of() {
   shasum -a "$(( ${#2} * 4 ))" <"$1" | cut -d' ' -f1
 }
 
+# lock LINK: be the only one, as LINK says; fails after two hours.
+lock() {
+  lock=$1 session=$(sysctl -n kern.bootsessionuuid)
+  with_heartbeat waiting take || return 1
+  trap 'rm -f "$lock"' EXIT
+}
+
+# Made in one step, and left by nobody who is still at it: its target is a pid, and the boot that this is one of.
+take() {
+  patience=$(( $(date +%s) + 7200 ))
+  until ln -s "$$@$session" "$lock" 2>/dev/null; do
+    holder=$(readlink "$lock")
+    if [ -n "$holder" ] && ! still_there "$holder"; then
+      rm -f "$lock"
+      continue
+    fi
+    [ "$(date +%s)" -lt "$patience" ] || return 1
+    sleep 1
+  done
+}
+
+still_there() {
+  [ "${1#*@}" = "$session" ] && kill -0 "${1%%@*}" 2>/dev/null
+}
+
 # known KIND ACCOUNT KEY: the number that the directory has for a user or group, nothing where it has none.
 known() {
   dscl . -read "/$1/$2" "$3" 2>/dev/null | awk '{print $2}'

@@ -9,9 +9,15 @@ refuse() {
 main() {
   release=$1 archive=$2 program=$3
   umask 022
-  staging=$(dirname "$release")/.staging-$(basename "$release")
-  rm -rf "$staging"
-  mkdir -p "$staging" || fail "no folder for $release"
+  releases=$(dirname "$release")
+  staging=$releases/.staging-$(basename "$release")
+  mkdir -p "$releases" || fail "no folder for $release"
+  # A run that lost its connection may still be at it.
+  lock "$releases/.lock" || fail "not made: $release: another run has been making a release for two hours"
+  [ ! -x "$release/$program" ] || return 0
+  # What runs have left that were killed, also of versions that nobody plans any more.
+  rm -rf "$releases"/.staging-*
+  mkdir "$staging"
   # No owner, no setuid bit from outside; tar goes on after a bad member, so its exit code decides.
   tar -C "$staging" --no-same-owner --no-same-permissions -xf "$archive" || refuse "not unpacked: $archive"
   found=$(find "$staging" -type f -name "$(basename "$program")" | head -n 1)
@@ -26,6 +32,8 @@ main() {
 this tool: remove it, and run again"
   fi
   said=$("$staging/$program" --version 2>&1) || refuse "$program does not run on this host: $said"
+  # What is not on disk yet when it gets its name may be empty after a loss of power.
+  sync
   rm -rf "$release"
   mv "$staging" "$release"
 }

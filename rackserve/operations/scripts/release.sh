@@ -1,5 +1,6 @@
 # release.sh RELEASE SOURCE BACKEND: make the folder RELEASE with bin/llama-server in it, complete or not at all.
 # SOURCE is an archive to unpack, or a program of a distribution package to link to. BACKEND is what it computes with.
+# shellcheck disable=SC2154 # staging is set by staging.sh, which stands before this
 
 from_archive() {
   unpack "$1"
@@ -13,15 +14,15 @@ from_archive() {
 }
 
 main() {
-  release=$1 source=$2 backend=$3
+  source=$2 backend=$3
   umask 022
-  staging=$(begin "$release")
+  begin "$1" test -x "$1/bin/llama-server"
   case $source in
-    */llama-server) mkdir "$staging/bin" && ln -s "$source" "$staging/bin/llama-server" ;;
+    */llama-server) mkdir -p "$staging/bin" && ln -s "$source" "$staging/bin/llama-server" ;;
     *) from_archive "$source" ;;
   esac
   problem=$(check_program "$staging/bin/llama-server" "$backend") || fail "$problem"
-  finish "$release"
+  finish
 }
 
 main "$@" </dev/null

@@ -11,7 +11,7 @@ stage() {
   umask 022
   mkdir -p /var/lib/rackserve
   exec 9>"/var/lib/rackserve/.repository.lock"
-  flock -w 600 9 || fail "another run has been adding a repository for 10 minutes"
+  take_lock 600 || fail "another run has been adding a repository for 10 minutes"
   staging=/var/lib/rackserve/.repository
   rm -rf "$staging"
   mkdir -m 700 "$staging"
