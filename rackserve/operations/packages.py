@@ -14,7 +14,9 @@ from rackserve.planning.driver_recipes import PackageManager
 
 @operation()
 def installed(packages: list[str], lock_timeout: int, manager: PackageManager) -> Generator[StringCommand, None, None]:
-    """Have these packages installed and dpkg settled. Waits `lock_timeout` seconds for another package manager.
+    """Have these packages installed, and nothing of dpkg's left half done.
+
+    lock_timeout: seconds to wait for another package manager.
 
     pyinfra's own operations know no lock timeout and take a dead mirror or a bad signature for success.
     """

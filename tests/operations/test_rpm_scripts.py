@@ -13,8 +13,10 @@ from tests.operations.private_root import PrivateRoot, needs_private_root
 pytestmark = needs_private_root
 # Each program writes down how it was called, then does what /run/PROGRAM says.
 RECORDING = '#!/bin/sh\nprintf "%s\\n" "{0} $*" >>/run/calls\n[ ! -e /run/{0} ] || . /run/{0}\n'
-# Our answer is yes, we wait ourselves, a dead repository is an error, and our own locks do not hold us.
-YES = "dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False --disableplugin=versionlock"
+# Our answer is yes, we wait ourselves, and a dead repository is an error.
+YES = "dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False"
+# Our own locks do not hold us.
+PAST_LOCKS = f"{YES} --disableplugin=versionlock"
 # As dnf says it, and with its exit code for it.
 LOCKED = "echo 'metadata already locked by {0}' >&2; echo 'The application with PID {0} is: dnf' >&2; exit 200"
 STREAM = "nvidia-driver:580-open"
@@ -81,17 +83,25 @@ def test_another_stream_is_left_before_the_wanted_one_is_entered(host, enabled):
 
 
 @pytest.mark.parametrize(
-    ("failing", "said"),
+    ("failing", "said", "told"),
     [
-        ("makecache", "Error: Failed to download metadata for repo 'cuda': Cannot download repomd.xml"),
-        ("install gcc dkms", "Error:\n Problem: nothing provides kernel-devel needed by dkms"),
-        ("module enable", "Error: Problems in request:"),
+        (
+            "makecache",
+            "Error: Failed to download metadata for repo 'cuda': Cannot download repomd.xml",
+            "package lists not refreshed",
+        ),
+        (
+            "install gcc dkms",
+            "Error:\n Problem: nothing provides kernel-devel needed by dkms",
+            "packages not installed: gcc dkms",
+        ),
+        ("module enable", "Error: Problems in request:", f"module stream not entered: {STREAM}"),
     ],
 )
-def test_whatever_fails_is_told_and_nothing_goes_on_after_it(host, failing, said):
+def test_whatever_fails_is_told_and_nothing_goes_on_after_it(host, failing, said, told):
     host.stream("575-open", f"case $* in *'{failing}'*) echo \"{said}\" >&2; exit 1 ;; esac")
     code, _, err = host.run("refresh-rpm.sh", 5, STREAM, "gcc", "dkms")
-    assert (code, err) == (1, f"package lists not refreshed\n{said}\n")
+    assert (code, err) == (1, f"{told}\n{said}\n")
     assert failing in host.calls("dnf")[-1]
     # Only a lock is waited for.
     assert sum(failing in call for call in host.calls("dnf")) == 1
@@ -107,7 +117,7 @@ def test_the_driver_is_installed_in_its_version_and_held_there(host):
     )
     assert (code, err) == (0, "")
     assert host.calls("dnf") == [
-        f"{YES} install nvidia-open-580.95.05 dkms",
+        f"{PAST_LOCKS} install nvidia-open-580.95.05 dkms",
         "dnf -q versionlock delete a b",
         "dnf -q --setopt=exit_on_lock=True versionlock add a b",
     ]
@@ -121,14 +131,14 @@ def test_without_anything_replaced_there_is_no_way_back_to_tell(host):
 
 def test_with_nothing_to_hold_no_lock_is_touched(host):
     assert host.run("driver-rpm.sh", 5, "", "", "amdgpu-dkms") == (0, "", "")
-    assert host.calls("dnf") == [f"{YES} install amdgpu-dkms"]
+    assert host.calls("dnf") == [f"{PAST_LOCKS} install amdgpu-dkms"]
 
 
 def test_the_plugin_that_holds_versions_is_installed_where_it_is_missing(host):
     host.there([])
     assert host.run("driver-rpm.sh", 5, "", "a", "nvidia-open") == (0, "", "")
     assert host.calls("dnf") == [
-        f"{YES} install nvidia-open",
+        f"{PAST_LOCKS} install nvidia-open",
         "dnf -y --setopt=exit_on_lock=True install python3-dnf-plugin-versionlock",
         "dnf -q versionlock delete a",
         "dnf -q --setopt=exit_on_lock=True versionlock add a",
@@ -171,4 +181,4 @@ def test_a_lock_that_stays_held_names_its_holder_and_leaves_it_alone(host):
 def test_a_lock_that_is_given_back_is_waited_for(host):
     host.answer("dnf", f"[ -e /run/once ] || {{ touch /run/once; {LOCKED.format(1)}; }}")
     assert host.run("driver-rpm.sh", 60, "", "", "nvidia-open") == (0, "", "")
-    assert host.calls("dnf") == [f"{YES} install nvidia-open"] * 2
+    assert host.calls("dnf") == [f"{PAST_LOCKS} install nvidia-open"] * 2

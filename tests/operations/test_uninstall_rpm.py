@@ -29,7 +29,7 @@ REMOVE = (
     "dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False --disableplugin=versionlock "
     "--setopt=clean_requirements_on_remove=False remove"
 )
-RESET = REMOVE.partition(" --setopt=clean")[0] + " module reset nvidia-driver"
+RESET = REMOVE.partition(" --disableplugin")[0] + " module reset nvidia-driver"
 
 
 class Host:

@@ -128,7 +128,8 @@ def linked(destination: Path, name: str) -> str:
 
 def link(destination: Path, folder: str, staging: Path) -> None:
     """Have `destination` lead to the folder beside it, in one step."""
-    fresh = staging / f"{destination.name}.link"
+    # Not named like the folders there, which are parts of other commits.
+    fresh = staging / f"link-{destination.name}"
     fresh.unlink(missing_ok=True)
     fresh.symlink_to(folder)
     fresh.replace(destination)

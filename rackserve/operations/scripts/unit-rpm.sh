@@ -19,7 +19,12 @@ patiently() {
 }
 
 quietly_yes() {
-  dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False --disableplugin=versionlock "$@"
+  dnf -y --setopt=exit_on_lock=True --setopt=skip_if_unavailable=False "$@"
+}
+
+# Our own locks are on what the driver is made of: no other transaction may pass them, or those of the operator.
+past_locks() {
+  quietly_yes --disableplugin=versionlock "$@"
 }
 
 absent() {
@@ -28,12 +33,13 @@ absent() {
   done
 }
 
-# refresh STREAM PACKAGE...: read the package lists anew, have these packages, and a module's stream.
+# refresh STREAM PACKAGE...: read the package lists anew, have these packages, and a module's stream. Ends in 3 where the
+# packages, and in 4 where the stream could not be had.
 refresh() {
   stream=$1; shift
   patiently quietly_yes -q makecache || return 1
   # shellcheck disable=SC2046 # names of packages
-  [ -z "$(absent "$@")" ] || patiently quietly_yes install $(absent "$@") || return 1
+  [ -z "$(absent "$@")" ] || patiently quietly_yes install $(absent "$@") || return 3
   module=${stream%%:*}
   [ -n "$module" ] || return 0
   enabled=$(dnf -q module list --enabled "$module" 2>/dev/null | awk -v m="$module" '$1 == m {print m ":" $2; exit}')
@@ -41,13 +47,13 @@ refresh() {
   # Uninstalling leaves it again.
   echo "$module" >>"$streams"
   # A stream cannot be changed while another one is enabled.
-  patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream"
+  patiently quietly_yes module reset "$module" && patiently quietly_yes module enable "$stream" || return 4
 }
 
 # driver REPLACED LOCKED PACKAGE...: LOCKED is one word, of names whose versions nothing else may change afterwards.
 driver() {
   replaced=$1 locked=$2; shift 2
-  patiently quietly_yes install "$@" && hold "$locked" || return 1
+  patiently past_locks install "$@" && hold "$locked" || return 1
   # After all that is tried patiently, which begins the log anew.
   [ -z "$replaced" ] || echo "way back: dnf --disableplugin=versionlock install $replaced"
 }
@@ -99,7 +105,7 @@ FOUND
     # shellcheck disable=SC2086 # names of packages
     set -- $left
   done
-  [ $# -eq 0 ] || patiently quietly_yes --setopt=clean_requirements_on_remove=False remove "$@" || return 1
+  [ $# -eq 0 ] || patiently past_locks --setopt=clean_requirements_on_remove=False remove "$@" || return 1
   mine | grep '^gpg-pubkey-' | while read -r key; do rpm -e "$key"; done
   sort -u "$streams" 2>/dev/null | while read -r module; do patiently quietly_yes module reset "$module"; done
   [ $# -eq 0 ] || echo "removed: $*"
