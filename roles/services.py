@@ -44,14 +44,14 @@ def services() -> None:
         )
     # Instances over several hosts: pyinfra runs a line on all hosts before it runs the next. A head that is to change
     # finishes its requests before a part of it is touched, and waits for parts that run already.
-    for service, member in host.loop([entry for entry in spread_out(plan) if entry[1].is_head]):
+    for service in host.loop([service for service, member in spread_out(plan) if member.is_head]):
         cleared(
             name="Head of an instance at rest or as planned",
             unit=service.unit,
             digest=unit_digest(service),
             program=program(service),
             key_file=key_path(service),
-            hosts=member.hosts[1:],
+            hosts=beside(service),
         )
     text_files(name="Units and helpers as planned", files=host_files(plan))
     for service in host.loop([service for service in plan.all_services if service.launch.links]):
@@ -73,12 +73,19 @@ def services() -> None:
             program=program(service),
             key_file=key_path(service),
             timeout=service.start_timeout + _START_GRACE_S,
+            hosts=beside(service),
         )
 
 
 def spread_out(plan: HostPlan) -> list[tuple[GpuServicePlan, Member]]:
     """Services that are parts of instances over several hosts."""
     return [(service, service.member) for service in plan.gpu_services if service.member is not None]
+
+
+def beside(service: AnyServicePlan) -> tuple[str, ...]:
+    """The hosts of the other parts of an instance, whose head the service is; none where it is all of it."""
+    member = service.member if isinstance(service, GpuServicePlan) else None
+    return member.hosts[1:] if member is not None else ()
 
 
 def program(service: AnyServicePlan) -> str | None:

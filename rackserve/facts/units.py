@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 from pyinfra.api import FactBase
 
+from rackserve.rendering.units import health_units
+
 
 @dataclass(frozen=True, slots=True)
 class UnitState:
     """A unit and its main process.
 
     `digest` is what the process was started with; `current_program` and `current_key` tell whether it still runs the
-    program and the key that are on disk now.
+    program and the key that are on disk now. `watched`: its health check goes on, and as it is on disk now.
     """
 
     active: str
@@ -23,6 +25,7 @@ class UnitState:
     digest: str
     current_program: bool
     current_key: bool
+    watched: bool
 
     def runs(self, digest: str) -> bool:
         """Whether this very plan is being served, with nothing left to do."""
@@ -37,7 +40,13 @@ class UnitState:
 
 
 ABSENT = UnitState(
-    active="inactive", enabled=False, needs_reload=False, digest="", current_program=False, current_key=False
+    active="inactive",
+    enabled=False,
+    needs_reload=False,
+    digest="",
+    current_program=False,
+    current_key=False,
+    watched=False,
 )
 
 
@@ -52,6 +61,7 @@ def parse_unit(lines: Iterable[str]) -> UnitState:
         digest=values.get("RACKSERVE_DIGEST", ""),
         current_program=bool(values.get("exe")) and values.get("exe") == values.get("program"),
         current_key=values.get("key") == "current",
+        watched=values.get("watch") == "current",
     )
 
 
@@ -64,8 +74,9 @@ def _on_host(program: str) -> str:
     return (
         f'{_DIGEST}program=$(readlink -f {shlex.quote(program)}); echo "program=$program"; '
         # Every Python is the same program: what tells one environment from another are its libraries.
-        'if [ -d "$program" ]; then grep -qF " $program/" /proc/$pid/maps && echo "exe=$program"; '
-        # A program that a package upgrade replaced reads as "PATH (deleted)".
+        # What was replaced on disk reads as "PATH (deleted)".
+        'if [ -d "$program" ]; then grep -F " $program/" /proc/$pid/maps | grep -qv " (deleted)$" && '
+        'echo "exe=$program"; '
         'else echo "exe=$(readlink /proc/$pid/exe)"; fi; '
     )
 
@@ -74,6 +85,15 @@ def _contained() -> str:
     """The same of a container: the unit's process is podman's monitor (conmon), and its child is the server."""
     children = "$(cat /proc/$pid/task/$pid/children 2>/dev/null)"
     return f"for pid in {children}; do {_DIGEST}done; echo exe=image; echo program=image; "
+
+
+def _watched(unit: str) -> str:
+    """Shell that tells whether the health check goes on; systemd may still have its units as they were before."""
+    timer, check = map(shlex.quote, health_units(unit))
+    return (
+        f"systemctl is-active --quiet -- {timer} 2>/dev/null && "
+        f"! systemctl show -p NeedDaemonReload --value -- {timer} {check} | grep -q yes && echo watch=current; "
+    )
 
 
 class Unit(FactBase[UnitState]):
@@ -89,6 +109,7 @@ class Unit(FactBase[UnitState]):
         key = "true" if key_file is None else f"cmp -s /run/credentials/{quoted}/api-key {shlex.quote(key_file)}"
         return (
             f"systemctl show -p ActiveState,UnitFileState,NeedDaemonReload,MainPID -- {quoted} 2>/dev/null; "
+            f"{_watched(unit)}"
             f"pid=$(systemctl show -p MainPID --value -- {quoted} 2>/dev/null); "
             'if [ "${pid:-0}" != 0 ]; then '
             f"{_contained() if program is None else _on_host(program)}"

@@ -10,23 +10,30 @@ from pyinfra.api import StringCommand, operation
 from rackserve.facts.services import InstalledServices
 from rackserve.facts.units import Unit
 from rackserve.operations import commands
+from rackserve.rendering.units import health_units
 
 
 @operation()
 def serving(
-    unit: str, digest: str, program: str | None, key_file: str | None, timeout: int
+    unit: str, digest: str, program: str | None, key_file: str | None, timeout: int, *, hosts: Sequence[str] = ()
 ) -> Generator[StringCommand, None, None]:
-    """Have the unit enabled and serving the plan of this digest, with the program and key that are on disk.
+    """Have the unit enabled, watched, and serving the plan of this digest with the program and key that are on disk.
 
     program: None for a server in a container. key_file: None for servers that know no keys.
 
     Decided by what the running process was started with and not by what this run changed: a run that died between
     writing a file and restarting leaves nothing that a later run would miss. Returns when a completion was answered,
-    at the latest after `timeout` seconds.
+    at the latest after `timeout` seconds. Refuses where one of `hosts`, which it runs on too, has failed in this run.
     """
+    if refusal := _left_alone(unit, hosts):
+        yield refusal
+        return
     found = host.get_fact(Unit, unit=unit, program=program, key_file=key_file)
-    if found.runs(digest):
+    if found.runs(digest) and found.watched:
         host.noop(f"{unit} serves the plan")
+        return
+    if found.runs(digest):
+        yield commands.script("watch.sh", health_units(unit)[0])
         return
     yield commands.script("start.sh", unit, str(timeout), "program" if program is not None else "container")
 
@@ -39,15 +46,22 @@ def cleared(
 
     Refuses where one of `hosts`, which it runs on too, has failed in this run: it would wait for that one in vain.
     """
-    failed = sorted(other.name for other in state.failed_hosts if other.name in hosts)
-    if failed:
-        yield commands.refuse(f"{unit} needs all of its hosts, and {', '.join(failed)} failed in this run")
+    if refusal := _left_alone(unit, hosts):
+        yield refusal
         return
     found = host.get_fact(Unit, unit=unit, program=program, key_file=key_file)
     if found.runs(digest) or found.active in {"inactive", "failed"}:
         host.noop(f"{unit} has nothing to finish")
         return
     yield commands.script("stop.sh", unit)
+
+
+def _left_alone(unit: str, hosts: Sequence[str]) -> StringCommand | None:
+    """What ends it here where one of these hosts has failed by now."""
+    failed = sorted(other.name for other in state.failed_hosts if other.name in hosts) if hosts else []
+    if not failed:
+        return None
+    return commands.refuse(f"{unit} needs all of its hosts, and {', '.join(failed)} failed in this run")
 
 
 @operation()

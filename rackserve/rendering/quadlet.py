@@ -23,12 +23,14 @@ class Surroundings:
     """What a service has around it however it runs.
 
     credentials: folder of all keys. credential: file of its own. allow_from: networks. start_timeout: seconds.
+    start_limit: seconds in which starts are counted.
     """
 
     credentials: str
     credential: str | None
     allow_from: list[str]
     start_timeout: int
+    start_limit: int
 
 
 def container_path(plan: AnyServicePlan) -> str:
@@ -51,6 +53,7 @@ def container_text(plan: AnyServicePlan, container: Container, around: Surroundi
         credential=around.credential,
         allow_from=around.allow_from,
         start_timeout=around.start_timeout,
+        start_limit=around.start_limit,
         command=[" ".join(quadlet_word(word) for word in group) for group in _lines(command)],
         environment=[quadlet_word(f"{name}={value}") for name, value in launch.environment],
         entrypoint=None if container.entrypoint else quadlet_word(launch.argv[0]),

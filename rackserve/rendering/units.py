@@ -27,7 +27,10 @@ HEALTH_UNIT = f"{UNIT_FOLDER}/rackserve-health@.service"
 HEALTH_TIMER = f"{UNIT_FOLDER}/rackserve-health@.timer"
 CREDENTIALS = "/etc/rackserve/credentials"
 SERVICES = "/etc/rackserve/services"
-_HELPERS = ("drain", "gpu-in-use", "health", "launch", "rackserve_gpus.py", "rackserve_helpers.py", "wait-ready")
+_LIBRARY = "rackserve_helpers.py"
+_HELPERS = ("drain", "gpu-in-use", "health", "launch", _LIBRARY, "wait-ready")
+# The base unit's StartLimitBurst= and one more, its RestartSec=, and the shortest time that starts are counted in.
+_STARTS, _PAUSE_S, _COUNTED_S = 6, 15, 3600
 # The vendor's device nodes that every program on its cards opens, beside those of the cards.
 _DEVICES = {
     "nvidia": ("/dev/nvidiactl", "/dev/nvidia-uvm", "/dev/nvidia-uvm-tools"),
@@ -40,11 +43,9 @@ _DEVICES = {
 def common_files() -> tuple[RenderedFile, ...]:
     """The same on every host with a service."""
     units = (
-        RenderedFile(
-            BASE_UNIT, template_text("systemd/rackserve@.service.j2", libexec=LIBEXEC, credentials=CREDENTIALS)
-        ),
+        RenderedFile(BASE_UNIT, _base_text()),
         RenderedFile(HEALTH_UNIT, template_text("systemd/rackserve-health@.service.j2", libexec=LIBEXEC)),
-        RenderedFile(HEALTH_TIMER, (TEMPLATES / "systemd" / "rackserve-health@.timer").read_text(encoding="utf-8")),
+        RenderedFile(HEALTH_TIMER, _text("rackserve-health@.timer")),
     )
     return (*units, *(program(name) for name in _HELPERS))
 
@@ -52,29 +53,41 @@ def common_files() -> tuple[RenderedFile, ...]:
 def service_files(plan: AnyServicePlan) -> tuple[RenderedFile, ...]:
     """What one service adds: its drop-in, what the helpers have to know of it, and its runtime's own files."""
     own = (drop_in(plan), probe_file(plan), *companion_files(plan, unit_digest(plan)))
-    beside = (*_container_files(plan), *_own_helpers(plan.launch))
+    beside = (*_container_file(plan), *(program(name) for name in _programs(plan) if name not in _HELPERS))
     return (*own, *beside, *(RenderedFile(path, text) for path, text in plan.launch.files))
 
 
-def _own_helpers(launch: Launch) -> tuple[RenderedFile, ...]:
-    """Helper programs that this service's commands are, and not every service's."""
-    called = {words[0] for words in (*launch.before, launch.argv, *launch.after)}
-    names = sorted(path.removeprefix(f"{LIBEXEC}/") for path in called if path.startswith(f"{LIBEXEC}/"))
-    return tuple(program(name) for name in names if name not in _HELPERS)
+@functools.cache
+def _base_text() -> str:
+    return template_text("systemd/rackserve@.service.j2", libexec=LIBEXEC, credentials=CREDENTIALS)
 
 
-def _container_files(plan: AnyServicePlan) -> tuple[RenderedFile, ...]:
-    """The file that a container's unit is made of, and what makes ready for it."""
+def _text(name: str) -> str:
+    return (TEMPLATES / "systemd" / name).read_text(encoding="utf-8")
+
+
+def _container_file(plan: AnyServicePlan) -> tuple[RenderedFile, ...]:
+    """The file that a container's unit is made of."""
     if plan.launch.container is None:
         return ()
-    return (RenderedFile(container_path(plan), _own_text(plan, unit_digest(plan))), program(HELPER))
+    return (RenderedFile(container_path(plan), _own_text(plan, unit_digest(plan))),)
+
+
+def _programs(plan: AnyServicePlan) -> tuple[str, ...]:
+    """Helper programs that become the service's process or make ready for it, and what these import."""
+    if plan.launch.container is not None:
+        return (HELPER, _LIBRARY)
+    launches = [launch for launch in (plan.launch, plan.launch.companion) if launch is not None]
+    commands = [words for launch in launches for words in (*launch.before, _command_words(launch), *launch.after)]
+    named = {path.removeprefix(f"{LIBEXEC}/") for words in commands for path in words if path.startswith(f"{LIBEXEC}/")}
+    return (*sorted(named), _LIBRARY) if named else ()
 
 
 def drop_in(plan: AnyServicePlan) -> RenderedFile:
     """`10-plan.conf`: what was decided for one service. For a container, what podman's generator cannot be told."""
     path = f"{UNIT_FOLDER}/{plan.unit}.d/10-plan.conf"
     if plan.launch.container is not None:
-        return RenderedFile(path, (TEMPLATES / "systemd/10-plan-container.conf").read_text(encoding="utf-8"))
+        return RenderedFile(path, _text("10-plan-container.conf"))
     return RenderedFile(path, _own_text(plan, unit_digest(plan)))
 
 
@@ -84,7 +97,7 @@ def companion_files(plan: AnyServicePlan, digest: str) -> tuple[RenderedFile, ..
         return ()
     path = f"{UNIT_FOLDER}/{companion_unit(plan)}"
     text = _drop_in_text(plan, plan.launch.companion, digest)
-    return (RenderedFile(path, common_files()[0].text), RenderedFile(f"{path}.d/10-plan.conf", text))
+    return (RenderedFile(path, _base_text()), RenderedFile(f"{path}.d/10-plan.conf", text))
 
 
 def companion_unit(plan: AnyServicePlan) -> str:
@@ -92,21 +105,29 @@ def companion_unit(plan: AnyServicePlan) -> str:
     return f"rackserve-ray@{plan.name}.service"
 
 
+def health_units(unit: str) -> tuple[str, str]:
+    """The timer of the health check of a service, by the service's unit, and the unit that the timer starts."""
+    name = unit.replace("@", "-health@", 1).removesuffix(".service")
+    return f"{name}.timer", f"{name}.service"
+
+
 def unit_digest(plan: AnyServicePlan) -> str:
-    """SHA-256 over all text that decides how the service runs.
+    """SHA-256 over all text that decides how the service's process runs.
 
     The running process carries it in its environment, so that a run sees whether a restart is still owed, whatever an
-    earlier, interrupted run did or did not do.
+    earlier, interrupted run did or did not do. What only looks at the process or waits for it is left out: a mended
+    helper restarts no server that is in use.
     """
-    beside = (file.text for file in companion_files(plan, ""))
-    own = (
+    member, contained = _member(plan), plan.launch.container is not None
+    texts = [
+        _text("10-plan-container.conf") if contained else _base_text(),
         _own_text(plan, ""),
-        probe_file(plan).text,
-        *beside,
-        *(file.text for file in _own_helpers(plan.launch)),
+        *(file.text for file in companion_files(plan, "")),
+        *(program(name).text for name in _programs(plan)),
         *(text for _, text in plan.launch.files),
-    )
-    texts = [*(file.text for file in common_files()), *own]
+        # A part of an instance begins anew with any other part.
+        *([json.dumps(member.as_dict())] if member is not None else []),
+    ]
     return hashlib.sha256("\0".join(texts).encode()).hexdigest()
 
 
@@ -137,7 +158,7 @@ def probe_file(plan: AnyServicePlan) -> RenderedFile:
     if member is not None:
         # A node of Ray ends by itself when its head has gone; a process of vLLM's does not (measured with 0.32).
         joins = not member.is_head and member.distributed == "native"
-        facts |= {"joins": member.meeting_point if joins else None, "member": member.as_dict()}
+        facts["joins"] = member.meeting_point if joins else None
     return RenderedFile(f"{SERVICES}/{plan.name}.json", json.dumps(facts, indent=2) + "\n")
 
 
@@ -145,13 +166,22 @@ def _own_text(plan: AnyServicePlan, digest: str) -> str:
     container = plan.launch.container
     if container is None:
         return _drop_in_text(plan, plan.launch, digest)
-    around = Surroundings(CREDENTIALS, key_path(plan), _allowed(plan), _start_timeout(plan))
+    around = Surroundings(
+        CREDENTIALS, key_path(plan), _allowed(plan), _start_timeout(plan), _start_limit(plan, plan.launch)
+    )
     return container_text(plan, container, around, digest)
 
 
 def _start_timeout(plan: AnyServicePlan) -> int:
     # systemd's own limit comes after the probe's, which says what it was still waiting for.
     return plan.start_timeout + 30
+
+
+def _start_limit(plan: AnyServicePlan, launch: Launch) -> int:
+    """Seconds in which starts are counted: long enough for starts that take all of their time before they fail."""
+    # systemd times each command of a start by itself.
+    commands = len(launch.before) + 1 + len(launch.after)
+    return max(_COUNTED_S, _STARTS * (commands * _start_timeout(plan) + launch.stop_s + _PAUSE_S))
 
 
 def _member(plan: AnyServicePlan) -> Member | None:
@@ -174,12 +204,17 @@ def _drop_in_text(plan: AnyServicePlan, launch: Launch, digest: str) -> str:
         credential=key_path(plan) if not beside else None,
         environment=[systemd_assignment(name, value) for name, value in launch.environment],
         before=[_command(words) for words in launch.before],
-        command=[_option(group) for group in _grouped((*_launcher(launch), *launch.argv))],
+        command=[_option(group) for group in _grouped(_command_words(launch))],
         after=[_command(words) for words in launch.after],
         devices=_devices(launch),
         allow_from=_allowed(plan),
         start_timeout=_start_timeout(plan),
+        start_limit=_start_limit(plan, launch),
     )
+
+
+def _command_words(launch: Launch) -> tuple[str, ...]:
+    return (*_launcher(launch), *launch.argv)
 
 
 def _launcher(launch: Launch) -> tuple[str, ...]:

@@ -7,6 +7,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -18,7 +19,7 @@ from rackserve.facts.paths import PathState, PathStates
 from rackserve.facts.podman import Podman
 from rackserve.facts.releases import Releases, ReleaseState
 from rackserve.facts.services import InstalledServices
-from rackserve.facts.units import ABSENT, Unit
+from rackserve.facts.units import ABSENT, Unit, UnitState
 
 COMMANDS = {
     "existing": Existing().command(["/etc", "/nowhere", "/a b"]),
@@ -36,10 +37,11 @@ COMMANDS = {
 SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
 
 
-def run(command: str, shell: str = "sh") -> list[str]:
-    """Run as pyinfra does, with an environment that holds nothing of ours."""
+def run(command: str, shell: str = "sh", tools: Path | None = None) -> list[str]:
+    """Run as pyinfra does, with an environment that holds nothing of ours; `tools` come first on its PATH."""
     words = [shell, "sh"] if shell == "busybox" else [shell]
-    environment = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"}
+    path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    environment = {"PATH": f"{tools}:{path}" if tools else path}
     done = subprocess.run([*words, "-c", command], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     return done.stdout.splitlines()
@@ -114,3 +116,55 @@ def test_what_is_not_there_is_told_as_nothing():
     assert Releases().process(run(COMMANDS["releases"])) == Releases.default()
     assert InstalledServices().process(run(COMMANDS["services"])) == ()
     assert Unit().process(run(COMMANDS["unit"])) == ABSENT
+
+
+SYSTEMCTL = """#!/bin/sh
+case "$*" in
+  "is-active --quiet -- rackserve-health@chat.timer") exit {inactive} ;;
+  *"rackserve-health@chat.timer rackserve-health@chat.service") printf '{timer}\n\n{check}\n' ;;
+  *"MainPID --value"*) echo {pid} ;;
+  show*) printf 'ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\nMainPID={pid}\n' ;;
+esac
+"""
+
+
+def unit_told(folder: Path, shell: str, program: str = "/bin/true", **said: object) -> UnitState:
+    """What is read of a unit whose systemd says this."""
+    (folder / "systemctl").write_text(
+        SYSTEMCTL.format(**{"inactive": 0, "timer": "no", "check": "no", "pid": 0} | said)
+    )
+    (folder / "systemctl").chmod(0o755)
+    command = Unit().command("rackserve@chat.service", program, None)
+    return Unit().process(run(command, shell, folder))
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+@pytest.mark.parametrize(
+    ("said", "watched"),
+    [({}, True), ({"inactive": 3}, False), ({"timer": "yes"}, False), ({"check": "yes"}, False)],
+    ids=["as it should be", "stopped", "another timer on disk", "another check on disk"],
+)
+def test_a_health_check_is_told_as_it_is(tmp_path, shell, said, watched):
+    found = unit_told(tmp_path, shell, **said)
+    assert (found.active, found.watched) == ("active", watched)
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_process_has_the_libraries_that_are_on_disk_or_has_not(tmp_path, shell):
+    library = tmp_path / "release" / "lib.so"
+    library.parent.mkdir()
+    library.write_bytes(b"1" * 4096)
+    mapping = "import mmap, sys; f = open(sys.argv[1], 'rb'); m = mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ)"
+    command = [sys.executable, "-c", f"{mapping}; print(flush=True); sys.stdin.read()", str(library)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        process.stdout.readline()
+        told = [
+            unit_told(tmp_path, shell, str(folder), pid=process.pid) for folder in (library.parent, tmp_path / "rel")
+        ]
+        assert [found.current_program for found in told] == [True, False]
+        # A release that is made anew has the name of the old one.
+        library.unlink()
+        library.write_bytes(b"2" * 4096)
+        assert not unit_told(tmp_path, shell, str(library.parent), pid=process.pid).current_program
+        process.communicate()

@@ -39,7 +39,8 @@ MainPID=1018
 RACKSERVE_DIGEST=9e7757f10fc47d3d2b3673fc02740e7b6668da96dced29cb5a73a765ff846f8c
 exe=/usr/bin/llama-server
 program=/usr/bin/llama-server
-key=current""".splitlines()
+key=current
+watch=current""".splitlines()
 DIGEST = "9e7757f10fc47d3d2b3673fc02740e7b6668da96dced29cb5a73a765ff846f8c"
 
 
@@ -206,6 +207,12 @@ def test_one_difference_is_enough_for_a_restart(found, instead):
 
 def test_a_containers_unit_is_enabled_by_its_file():
     assert parse_unit(["UnitFileState=generated" if "UnitFileState" in line else line for line in UNIT]).runs(DIGEST)
+
+
+def test_a_health_check_that_is_not_as_it_should_be_is_told_beside_the_service():
+    found = parse_unit([line for line in UNIT if "watch" not in line])
+    assert parse_unit(UNIT).watched
+    assert (found.runs(DIGEST), found.watched) == (True, False)
 
 
 def test_a_unit_that_is_not_there_is_absent():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import venv
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,37 @@ def test_bad_arguments_start_nothing(host, words):
 
 def test_a_program_that_is_not_there_is_told(host):
     assert_refused(launch(host, "--", "/nowhere/server"), "/nowhere/server cannot be started", 78)
+
+
+def release(host: HelperHost, name: str) -> Path:
+    """A release with a Python of its own, and that one current."""
+    folder = host.root / "opt/rackserve/releases" / name
+    venv.create(folder, symlinks=True)
+    link = host.root / "opt/rackserve/current/engine"
+    link.parent.mkdir(exist_ok=True)
+    link.unlink(missing_ok=True)
+    link.symlink_to(folder)
+    return folder
+
+
+def test_what_is_loaded_after_another_release_became_current_is_of_the_one_that_was_started(host):
+    old = release(host, "engine-1")
+    python = host.root / "opt/rackserve/current/engine/bin/python"
+    later = (
+        "import subprocess, sys; print('up', flush=True); input(); subprocess.run([sys.executable, '-c', sys.argv[1]])"
+    )
+    command = [host.libexec / "launch", "--root", host.root, "--", python, "-c", later, "import sys; print(sys.prefix)"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as started:
+        assert started.stdout
+        assert started.stdout.readline() == "up\n"
+        release(host, "engine-2")
+        assert started.communicate("go\n", timeout=60)[0] == f"{old}\n"
+
+
+def test_a_program_elsewhere_is_started_by_the_path_that_it_was_named_by(host, tmp_path):
+    link = tmp_path / "elsewhere"
+    link.symlink_to("/bin")
+    assert launch(host, "--", f"{link}/sh", "-c", "echo $0").stdout == f"{link}/sh\n"
 
 
 def test_the_programs_own_end_is_its_end(host):

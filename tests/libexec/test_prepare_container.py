@@ -44,6 +44,21 @@ def test_it_runs_as_its_own_user_by_number(contained):
     assert (cache.st_uid, cache.st_gid, oct(cache.st_mode & 0o777)) == (uid, gid, "0o700")
 
 
+@pytest.mark.parametrize("left", [None, 0o700], ids=["bare host", "left by a container before"])
+def test_services_beside_it_get_past_its_folders_whatever_its_units_umask_is(contained, left):
+    shared = [contained.root / path for path in ("var/cache/rackserve", "run/rackserve")]
+    if left is not None:
+        for folder in shared:
+            folder.mkdir(parents=True, mode=left)
+    before = os.umask(0o077)
+    try:
+        prepared(contained)
+    finally:
+        os.umask(before)
+    assert [oct(folder.stat().st_mode & 0o777) for folder in shared] == ["0o755", "0o755"]
+    assert oct((shared[0] / "chat").stat().st_mode & 0o777) == "0o700"
+
+
 def test_a_cache_that_is_there_keeps_what_is_in_it(contained):
     kernel = contained.root / "var/cache/rackserve/chat/triton/kernel"
     kernel.parent.mkdir(parents=True)

@@ -23,7 +23,7 @@ from rackserve.operations.files import text_files
 from rackserve.operations.packages import installed
 from rackserve.operations.release import llama_server
 from rackserve.operations.require import require
-from rackserve.operations.service import only, serving
+from rackserve.operations.service import cleared, only, serving
 from rackserve.rendering.text import RenderedFile
 from rackserve.runtimes.llamacpp_build import Recipe
 from rackserve.runtimes.llamacpp_origins import FromArchive, FromPackage, FromSource
@@ -104,7 +104,13 @@ def test_a_file_that_differs_in_anything_is_written_and_no_other(state):
 
 # fetch
 
-MODEL = {"url": "https://hub/x.gguf", "sha256": "1" * 64, "size_bytes": 77, "destination": "/srv/models/m/x.gguf"}
+MODEL = {
+    "url": "https://hub/x.gguf",
+    "sha256": "1" * 64,
+    "size_bytes": 77,
+    "destination": "/srv/models/m/x.gguf",
+    "hub": "https://hub",
+}
 
 
 def test_a_model_in_place_is_not_fetched_again():
@@ -118,9 +124,26 @@ def test_a_model_that_is_missing_or_of_another_size_is_fetched(states):
     assert script_of(command) == ("fetch.sh", "https://hub/x.gguf", "1" * 64, "77", "/srv/models/m/x.gguf")
 
 
+@pytest.mark.parametrize(
+    ("hub", "sent"),
+    [("https://hub", True), ("https://hub/", True), ("https://hub.example", False), ("https://hu", False)],
+)
+def test_the_hubs_token_goes_with_addresses_of_the_hub_and_no_other(tmp_path, hub, sent):
+    token_file = tmp_path / "token"
+    token_file.write_text("hf_canary\n")
+    token_file.chmod(0o600)
+    asked = {**MODEL, "hub": hub, "token_file": str(token_file)}
+    (command,) = commands(verified_file, {PathStates: {}}, **asked)
+    (text,) = command.connector_arguments["_stdin"]
+    assert ("rackserve_hub_token=hf_canary\n" in text, "hf_canary" in text) == (sent, sent)
+    assert "hf_canary" not in command.get_raw_value()
+
+
 # services
 
-RUNS = UnitState("active", enabled=True, needs_reload=False, digest="d", current_program=True, current_key=True)
+RUNS = UnitState(
+    "active", enabled=True, needs_reload=False, digest="d", current_program=True, current_key=True, watched=True
+)
 UNIT = {"unit": "rackserve@chat.service", "digest": "d", "program": "/p", "key_file": "/k", "timeout": 60}
 
 
@@ -143,6 +166,16 @@ def test_a_service_that_serves_its_plan_is_left_alone():
 def test_a_service_that_does_not_is_started(state):
     (command,) = commands(serving, {Unit: state}, **UNIT)
     assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "program")
+
+
+def test_a_health_check_that_is_stopped_or_changed_is_started_and_the_service_goes_on():
+    (command,) = commands(serving, {Unit: changed(RUNS, watched=False)}, **UNIT)
+    assert script_of(command) == ("watch.sh", "rackserve-health@chat.timer")
+
+
+def test_a_head_whose_health_check_is_stopped_is_not():
+    wanted = {key: value for key, value in UNIT.items() if key != "timeout"} | {"hosts": []}
+    assert commands(cleared, {Unit: changed(RUNS, watched=False)}, **wanted) == []
 
 
 def test_a_service_in_a_container_is_started_as_one():

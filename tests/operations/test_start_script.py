@@ -1,4 +1,4 @@
-"""start.sh and remove-service.sh for both kinds of unit: enabled ones, and those that podman makes of a file."""
+"""start.sh, watch.sh and remove-service.sh: for enabled units, and for those that podman makes of a file."""
 
 from __future__ import annotations
 
@@ -86,12 +86,26 @@ def test_a_file_that_podman_makes_no_unit_of_is_told_in_podmans_words(root):
     assert not [call for call in calls(root) if call.startswith("restart")]
 
 
+def test_a_health_check_is_read_anew_and_started_and_the_service_left_alone(root):
+    done = root.script("watch.sh", "rackserve-health@chat.timer")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert calls(root) == ["daemon-reload", "restart rackserve-health@chat.timer"]
+
+
+def test_a_health_check_that_somebody_has_masked_is_told(root):
+    root.program("systemctl", "#!/bin/sh\n[ $1 = daemon-reload ] || { echo 'Unit is masked.' >&2; exit 1; }\n")
+    done = root.script("watch.sh", "rackserve-health@chat.timer")
+    assert (done.returncode, done.stderr) == (1, "Unit is masked.\n")
+
+
 @pytest.mark.parametrize("kind", [DROP_IN, FILE])
 def test_a_service_is_removed_with_all_that_is_its_own(root, kind):
     own = ["/etc/rackserve/services/chat.json", "/etc/rackserve/services/chat.trtllm.yaml", "/run/rackserve/chat.env"]
+    own.append("/run/rackserve-health/chat.json")
     others = [
         "/etc/rackserve/services/chat-2.json",
         "/run/rackserve/gpus.json",
+        "/run/rackserve-health/chat-2.json",
         "/etc/containers/systemd/other.container",
     ]
     put(root, kind, *own, *others, "/etc/rackserve/credentials/chat/api-key", "/var/cache/rackserve/chat/kernel")
@@ -103,3 +117,8 @@ def test_a_service_is_removed_with_all_that_is_its_own(root, kind):
     )
     assert f"stop {UNIT}" in calls(root) or f"disable --quiet --now {UNIT}" in calls(root)
     assert root.path("/run/podman.log").read_text() == "secret rm rackserve-chat\n"
+    # What failed last would leave the host degraded.
+    assert calls(root)[-2:] == [
+        "daemon-reload",
+        f"reset-failed {UNIT} rackserve-health@chat.service rackserve-ray@chat.service",
+    ]

@@ -87,7 +87,7 @@ UNIT_FILES = (
 
 @pytest.mark.parametrize("path", UNIT_FILES)
 def test_a_unit_file_is_the_golden_one(files, path):
-    # The digest covers the helpers too; it has tests of its own.
+    # The digest covers more than this file; it has tests of its own.
     text = re.sub(r"\b[0-9a-f]{64}\b", "DIGEST", files[path].text)
     golden = GOLDEN / path.removeprefix("/etc/systemd/system/")
     if os.environ.get("RACKSERVE_WRITE_GOLDEN"):
@@ -97,7 +97,7 @@ def test_a_unit_file_is_the_golden_one(files, path):
 
 
 def test_a_host_gets_these_files_and_no_others(files):
-    helpers = ("drain", "gpu-in-use", "health", "launch", "rackserve_gpus.py", "rackserve_helpers.py", "wait-ready")
+    helpers = ("drain", "gpu-in-use", "health", "launch", "rackserve_helpers.py", "wait-ready")
     services = ("/etc/rackserve/services/chat.json", "/etc/rackserve/services/small-one.json")
     assert {path: file.mode for path, file in files.items()} == dict.fromkeys((*UNIT_FILES, *services), "644") | {
         f"/usr/libexec/rackserve/{name}": "755" for name in helpers
@@ -158,6 +158,7 @@ def test_systemd_reads_the_limits_that_were_planned(root, host_plan):
     plan = host_plan.services[0]
     assert f"MemoryMax: {plan.footprint.limit_mib * 1024**2}" in shown
     assert f"ReadOnlyPaths: {plan.model_path}" in shown
+    assert f"RequiresMountsFor: {plan.model_path}" in shown
     assert "api-key-file /run/credentials/rackserve@chat.service/api-key" in shown
     assert f"--ctx-size {plan.context_size} " in shown
 

@@ -36,7 +36,7 @@ def test_a_services_own_files_are_the_golden_ones(runtime, tag, service):
     assert plan is not None
     files = [file for file in host_files(plan) if any(part in file.path for part in OWN)]
     text = "".join(f"==> {file.path} {file.mode}\n{file.text}" for file in files)
-    # The digest covers the helpers too; it has tests of its own.
+    # The digest covers more than these files; it has tests of its own.
     text = re.sub(r"(RACKSERVE_DIGEST=|Plan digest )[0-9a-f]{64}", r"\1DIGEST", text)
     golden = GOLDEN / f"{runtime}-{tag}.txt"
     if os.environ.get("RACKSERVE_WRITE_GOLDEN"):

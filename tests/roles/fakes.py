@@ -28,11 +28,15 @@ from pyinfra.context import ctx_config, ctx_host, ctx_inventory, ctx_state
 from pyinfra_cli.util import load_deploy_file
 
 from rackserve.catalog.loader import load_catalog
-from rackserve.planning.fit import plan_hosts
-from rackserve.planning.plans import HostPlan, ServicePlan
+from rackserve.facts.node import parse_node
+from rackserve.fleet import plan_fleet
+from rackserve.planning.container_host import COMMANDS
+from rackserve.planning.driver_plan import DriverPlan
+from rackserve.planning.model_source import GgufSource
+from rackserve.planning.node_driver import driver_for
+from rackserve.planning.plans import AnyServicePlan, HostPlan
 from rackserve.rendering import host_files
 from rackserve.rendering.units import unit_digest
-from rackserve.settings import load_hosts
 
 ROOT = Path(__file__).resolve().parents[2]
 _REFUSAL = "exit 1' sh"
@@ -152,35 +156,60 @@ def bare(node: str) -> Answers:
     return answer
 
 
+def driven(name: str, data: dict[str, Any], node: str) -> Answers:
+    """A host whose GPUs are driven as planned, and on which nothing else of ours is."""
+    (plan,) = plan_fleet([(f"@fake/{name}", data)])
+    return lambda command: _ready(plan, node) if command.fact == "Ready" else bare(node)(command)
+
+
 def converged(name: str, data: dict[str, Any], node: str, release: str, packages: list[str]) -> Answers:
-    """A host on which everything is as planned."""
-    (plan,) = plan_hosts(load_hosts([(name, data)]), load_catalog())
+    """A host on which everything is as planned. release, packages: what its services need."""
+    (plan,) = plan_fleet([(f"@fake/{name}", data)])
     return lambda command: _as_planned(plan, command, node, release, packages)
 
 
-def _as_planned(plan: HostPlan, command: str, node: str, release: str, packages: list[str]) -> str | None:
-    # By what a fact's command has in it, and the first that matches.
+def _as_planned(plan: HostPlan, command: Command, node: str, release: str, packages: list[str]) -> str | None:
+    services = plan.all_services
     told: dict[str, Callable[[], str]] = {
-        "/etc/os-release": lambda: node,
-        "dpkg-query": lambda: "\n".join(f"{package}|ii " for package in packages),
-        "complete=": lambda: f"complete={release}\ncurrent={release}",
-        "stat -c": lambda: "\n".join(_stat(plan, path) for path in _listed(command)),
-        "ls -1d": lambda: "\n".join(f"/etc/systemd/system/{service.unit}.d" for service in plan.services),
-        "/etc/passwd": lambda: "\n".join(_passwd(service) for service in plan.services),
-        "systemctl show": lambda: next(_unit(service) for service in plan.services if service.unit in command),
+        "NodeFact": lambda: node,
+        "Ready": lambda: _ready(plan, node),
+        "Dpkg": lambda: "\n".join(f"{package}|ii " for package in packages),
+        "Releases": lambda: f"complete={release}\ncurrent={release}",
+        "Podman": lambda: "\n".join(_podman(plan)),
+        "PathStates": lambda: "\n".join(_stat(plan, path) for path in _listed(command)),
+        "Snapshot": lambda: '{"files": []}\nsizes:',
+        "Links": lambda: "\n".join(word for service in services for link in service.launch.links for word in link),
+        "InstalledServices": lambda: "\n".join(f"/etc/systemd/system/{service.unit}.d" for service in services),
+        "Users": lambda: "\n".join(_passwd(service) for service in services),
+        "Unit": lambda: next(_unit(service) for service in services if service.unit in command),
     }
-    return next((tell() for mark, tell in told.items() if mark in command), None) or bare(node)(command)
+    return told[command.fact]() if command.fact in told else bare(node)(command)
 
 
-def _passwd(service: ServicePlan) -> str:
+def _ready(plan: HostPlan, node: str) -> str:
+    found = driver_for(plan.host, plan.gpu, parse_node(node.splitlines()), load_catalog())
+    if not isinstance(found, DriverPlan):
+        return ""
+    ready = '{"gpus": [{"uuid": "GPU-1"}], "problems": []}'
+    units = (f"unit={unit} enabled active oneshot" for unit in ("gpu-ready.service", *found.units))
+    return "\n".join([f'marker={{"digest": "{found.digest}", "ready": {ready}}}', f"ready={ready}", *units])
+
+
+def _podman(plan: HostPlan) -> Iterator[str]:
+    yield from (f"command={command}" for command in COMMANDS)
+    yield from (f"image={container.image}" for service in plan.all_services if (container := service.launch.container))
+
+
+def _passwd(service: AnyServicePlan) -> str:
     user = service.user
     return f"{user}:x:99:99::/var/lib/rackserve/{service.name}:/usr/sbin/nologin|{user}|{user}||!"
 
 
-def _unit(service: ServicePlan) -> str:
+def _unit(service: AnyServicePlan) -> str:
+    state = "generated" if service.launch.container else "enabled"
     return (
-        "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\nMainPID=7\n"
-        f"RACKSERVE_DIGEST={unit_digest(service)}\nexe=/p\nprogram=/p\nkey=current"
+        f"ActiveState=active\nUnitFileState={state}\nNeedDaemonReload=no\nMainPID=7\n"
+        f"RACKSERVE_DIGEST={unit_digest(service)}\nexe=/p\nprogram=/p\nkey=current\nwatch=current"
     )
 
 
@@ -200,7 +229,7 @@ def _stat(plan: HostPlan, path: str) -> str:
     for file in host_files(plan):
         if file.path == path:
             return f"{file.mode} root root 1 {hashlib.sha256(file.text.encode()).hexdigest()} {path}"
-    for service in plan.services:
-        if service.model_path == path:
+    for service in plan.all_services:
+        if isinstance(service.source, GgufSource) and service.source.path == path:
             return f"644 root root {service.source.size_bytes} - {path}"
     return f"600 root root 47 {'0' * 64} {path}"

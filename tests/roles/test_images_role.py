@@ -9,11 +9,16 @@ from pyinfra.api.exceptions import PyinfraError
 
 from rackserve.fleet import plan_fleet
 from rackserve.rendering import host_files
-from rackserve.rendering.units import unit_digest
-from tests.roles.fakes import Answers, Command, Run, bare, deploy
+from tests.roles.fakes import Answers, Command, Run, bare, converged, deploy
 
 IMAGE = f"registry.example/mirror/trtllm@sha256:{'a' * 64}"
-SERVICE = {"name": "chat", "model": "qwen3-8b", "runtime": "tensorrt-llm", "max_model_len": 8192}
+SERVICE = {
+    "name": "chat",
+    "model": "qwen3-8b",
+    "runtime": "tensorrt-llm",
+    "runtime_version": "1.2.1",
+    "max_model_len": 8192,
+}
 DATA = {"gpu_tag": "l40s", "gpu_count": 2, "images": {"tensorrt-llm": IMAGE}, "_sudo": True}
 TWO = DATA | {"services": [SERVICE, SERVICE | {"name": "code"}]}
 NODE = """id={}
@@ -52,20 +57,8 @@ def test_images_are_there_before_any_service_is_touched(monkeypatch, tmp_path):
 
 
 def test_a_host_that_serves_its_plan_is_sent_nothing(monkeypatch, tmp_path):
-    (plan,) = plan_fleet([("@fake/h1", TWO)])
-    digests = {service.unit: unit_digest(service) for service in plan.gpu_services}
-
-    def answer(command: Command) -> str | None:
-        if command.fact == "Podman":
-            return f"command=crun\ncommand=podman\ncommand=python3\nimage={IMAGE}"
-        if command.fact == "Unit":
-            (digest,) = [digest for unit, digest in digests.items() if unit in command]
-            state = "ActiveState=active\nUnitFileState=generated\nNeedDaemonReload=no\nMainPID=7"
-            return f"{state}\nRACKSERVE_DIGEST={digest}\nexe=image\nprogram=image\nkey=current"
-        return debian(command)
-
-    made = run(monkeypatch, tmp_path, TWO, answer)
-    assert scripts(made) == []
+    made = run(monkeypatch, tmp_path, TWO, converged("h1", TWO, NODE.format("debian", "13"), "", []))
+    assert made.changes == {"h1": []}
 
 
 @pytest.mark.parametrize(("system", "version"), [("debian", "12"), ("ubuntu", "22.04")])

@@ -62,10 +62,8 @@ class Fleet:
     def unit(self, host: str, service: str) -> str:
         if (host, service) not in self.running:
             return "ActiveState=inactive"
-        shown = (
-            "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\nMainPID=7\nexe=/p\nprogram=/p\nkey=current"
-        )
-        return f"{shown}\nRACKSERVE_DIGEST={self.running[host, service]}"
+        shown = "ActiveState=active\nUnitFileState=enabled\nNeedDaemonReload=no\nMainPID=7\nexe=/p\nprogram=/p"
+        return f"{shown}\nkey=current\nwatch=current\nRACKSERVE_DIGEST={self.running[host, service]}"
 
     def serve(self, data: dict[str, dict[str, Any]]) -> Run:
         return deploy(str(self.script), data, {name: self.answers(name) for name in data}, self.monkeypatch)

@@ -9,14 +9,15 @@ main() {
   rm -rf "/etc/systemd/system/rackserve-ray@$name.service" "/etc/systemd/system/rackserve-ray@$name.service.d"
   rm -rf "/etc/rackserve/credentials/$name" "/var/lib/rackserve/$name" "/var/cache/rackserve/$name"
   rm -rf "/etc/rackserve/ollama/$name" "/etc/rackserve/lmstudio/$name.json"
-  rm -f "/etc/rackserve/services/$name".* "/run/rackserve/$name.env"
+  rm -f "/etc/rackserve/services/$name".* "/run/rackserve/$name.env" "/run/rackserve-health/$name.json"
   # Left where a host lost its power.
   if command -v podman >/dev/null; then podman secret rm "rackserve-$name" >/dev/null 2>&1 || :; fi
   if id "rackserve-$name" >/dev/null 2>&1; then userdel "rackserve-$name"; fi
   # Last: as long as one of these is there, the next run knows that there is something left to remove.
   rm -rf "/etc/systemd/system/$unit.d" "/etc/containers/systemd/rackserve@$name.container"
   systemctl daemon-reload
-  systemctl reset-failed "$unit" 2>/dev/null || :
+  # Else the host counts as degraded for what is no longer there.
+  systemctl reset-failed "$unit" "rackserve-health@$name.service" "rackserve-ray@$name.service" 2>/dev/null || :
 }
 
 main "$@" </dev/null
