@@ -66,8 +66,7 @@ def connected(name: str, data: Mapping[str, Any]) -> Iterator[TestinfraHost]:
         try:
             answer = host.run("true")
         except RuntimeError as error:
-            # testinfra raises it for ssh's own exit code 255.
-            raise HostError(f"{name}: cannot be reached: {_reason(str(error))}") from error
+            raise HostError(f"{name}: cannot be reached: {reason(error)}") from error
         if answer.rc != 0:
             raise HostError(f"{name}: answers, but runs no command: {answer.stderr.strip()}")
         try:
@@ -77,6 +76,7 @@ def connected(name: str, data: Mapping[str, Any]) -> Iterator[TestinfraHost]:
             subprocess.run(closing, capture_output=True, stdin=subprocess.DEVNULL, check=False)
 
 
-def _reason(text: str) -> str:
-    """Find ssh's own sentence in testinfra's account of the failed command."""
-    return next((line for line in text.replace("\\n", "\n").splitlines() if line.startswith("ssh:")), text[:200])
+def reason(error: Exception) -> str:
+    """What ssh said when it ended with its own exit code 255, for which testinfra raises RuntimeError."""
+    said = getattr(error.args[0], "stderr", "") if error.args else ""
+    return (said or str(error)).strip()[-300:]

@@ -16,13 +16,15 @@ from rackserve.planning.plans import AnyServicePlan, HostPlan
 from rackserve.rendering import host_files
 from rackserve.rendering.drivers import all_files
 from rackserve.rendering.text import LIBEXEC, RenderedFile
-from rackserve.rendering.units import key_path, unit_digest
+from rackserve.rendering.units import companion_unit, health_units, key_path, unit_digest
 
 # `systemd-analyze security` prints tenths; 2.0 is what rackserve promises, and 4.0 of a unit in which podman sets up a
 # container, which is what fences the server off then.
 EXPOSURE_LIMIT = 20
 CONTAINER_EXPOSURE_LIMIT = 40
 _PROBE_S = 120
+# How the kernel names a mapped file that is no longer there under its name.
+_DELETED = " (deleted)"
 
 
 def check_host(host: TestinfraHost, plan: HostPlan) -> Iterator[Finding]:
@@ -85,12 +87,18 @@ def _snapshot(host: TestinfraHost, plan: AnyServicePlan) -> Finding:
     manifest = host.file(f"{plan.model_path}/{MANIFEST}")
     found = "no manifest"
     if manifest.is_file:
-        listed = "".join(
-            f"{entry['sha256']}  {entry['file']}\n" for entry in json.loads(manifest.content_string)["files"]
-        )
-        done = host.run("cd %s && printf %%s %s | sha256sum --check --quiet 2>&1", plan.model_path, listed)
-        found = "intact" if done.rc == 0 else done.stdout.strip()[-300:]
+        try:
+            listed = checksums(manifest.content_string)
+            done = host.run("cd %s && printf %%s %s | sha256sum --check --quiet 2>&1", plan.model_path, listed)
+            found = "intact" if done.rc == 0 else done.stdout.strip()[-300:]
+        except (ValueError, KeyError, TypeError):
+            found = "manifest broken"
     return _finding(f"model {plan.model.name} intact", "intact", found, plan.name)
+
+
+def checksums(manifest: str) -> str:
+    """The files of a manifest as sha256sum reads them. Raises ValueError, KeyError or TypeError for a broken one."""
+    return "".join(f"{entry['sha256']}  {entry['file']}\n" for entry in json.loads(manifest)["files"])
 
 
 def _unit(host: TestinfraHost, plan: AnyServicePlan) -> Iterator[Finding]:
@@ -103,6 +111,9 @@ def _unit(host: TestinfraHost, plan: AnyServicePlan) -> Iterator[Finding]:
     most = plan.launch.memory_max_mib
     limit = "infinity" if most is None else str(most * 1024**2)
     yield _finding("memory limit as planned", limit, str(properties.get("MemoryMax", "none")), name)
+    yield _active(host, "health timer", health_units(plan.unit)[0], name)
+    if plan.launch.companion is not None:
+        yield _active(host, "companion", companion_unit(plan), name)
     yield from _process(host, plan, properties.get("MainPID", "0"))
     most_exposed = CONTAINER_EXPOSURE_LIMIT if contained else EXPOSURE_LIMIT
     rated = host.run(f"systemd-analyze security --no-pager --threshold={most_exposed} %s", plan.unit)
@@ -110,6 +121,10 @@ def _unit(host: TestinfraHost, plan: AnyServicePlan) -> Iterator[Finding]:
     score_text = score[0].removeprefix("→ ").split(": ", 1)[-1]
     limit_text = f"at most {most_exposed / 10}"
     yield Finding("exposure by systemd-analyze security", rated.rc == 0, limit_text, score_text, name)
+
+
+def _active(host: TestinfraHost, what: str, unit: str, service: str) -> Finding:
+    return _finding(f"{what} active", "active", host.run("systemctl is-active %s", unit).stdout.strip(), service)
 
 
 def _process(host: TestinfraHost, plan: AnyServicePlan, pid: str) -> Iterator[Finding]:
@@ -125,9 +140,18 @@ def _process(host: TestinfraHost, plan: AnyServicePlan, pid: str) -> Iterator[Fi
         done = host.run("podman inspect --format '{{.ImageName}}' rackserve-%s", plan.name)
         yield _finding("container runs the planned image", container.image, done.stdout.strip(), plan.name)
         return
-    program = host.run("readlink -f %s", plan.launch.program).stdout.strip()
-    mapped = host.run("grep -oF -m1 -e %s /proc/%s/maps", program, pid).stdout.strip()
-    yield _finding("process runs the current release", program, mapped, plan.name)
+    program = host.run("readlink -f %s", plan.launch.program).stdout.strip() or plan.launch.program
+    maps = host.run("grep -F -e %s /proc/%s/maps", f" {program}", pid).stdout
+    yield _finding("process runs the current release", program, mapped(program, maps), plan.name)
+
+
+def mapped(program: str, maps: str) -> str:
+    """What a process runs of a program, or of a folder that its libraries are in, by lines of its /proc/PID/maps."""
+    paths = [line.split(maxsplit=5)[-1] for line in maps.splitlines()]
+    own = [path for path in paths if path.removesuffix(_DELETED) == program or path.startswith(f"{program}/")]
+    if not own:
+        return "nothing of it"
+    return "replaced on disk" if all(path.endswith(_DELETED) for path in own) else program
 
 
 def _listening(host: TestinfraHost, plan: AnyServicePlan) -> Finding:
