@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 
 import pytest
@@ -152,10 +153,27 @@ def test_draining_waits_for_what_is_in_flight(serving, shell):
 
 
 @each_shell
-def test_draining_a_server_that_is_gone_or_has_no_metrics_ends_at_once(mac, shell):
-    assert mac.program(shell, "drain", "chat").returncode == 0
-    change(mac, "metrics /metrics\n", "")
-    assert mac.program(shell, "drain", "chat").returncode == 0
+def test_draining_a_server_that_is_gone_ends_at_once(mac, shell):
+    done = mac.program(shell, "drain", "chat")
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+@each_shell
+def test_draining_a_server_without_metrics_waits_for_open_connections(serving, shell):
+    change(serving, "metrics /metrics\n", "")
+    assert serving.program(shell, "drain", "chat").stderr == ""
+    address = ("127.0.0.1", int(serving.path(CONF).read_text().partition("url http://127.0.0.1:")[2].split()[0]))
+    with socket.create_connection(address) as connection:
+        timer = threading.Timer(1, lambda: connection.shutdown(socket.SHUT_RDWR))
+        timer.start()
+        done = serving.program(shell, "drain", "chat")
+        assert timer.finished.is_set()
+        timer.join()
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    change(serving, "drain_s 30", "drain_s 1")
+    with socket.create_connection(address):
+        done = serving.program(shell, "drain", "chat")
+    assert (done.returncode, done.stderr) == (0, "drain: open connections after 1 s: 1; stopping anyway\n")
 
 
 # health
