@@ -7,7 +7,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca-certificates procps python3-venv
+LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca-certificates procps python3-venv zstd
 TEST_PACKAGES := shellcheck podman runc slirp4netns gcc libc6-dev gpg gpg-agent curl kmod
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils fdisk
 

@@ -113,6 +113,8 @@ def test_what_differs_in_places_alone_is_asked_once(tmp_path, monkeypatch):
     asked = []
     worker = harness._worker("sglang", SGLANG[0])
     monkeypatch.setattr(worker, "ask", asked.append)
+    # What is answered here is no answer for others.
+    monkeypatch.setattr(worker, "_known", {})
     for name, port in (("one", "8001"), ("two", "8002")):
         folder = model_folder(CATALOG.models["qwen3-14b"], "none", tmp_path / name)
         words = ("--served-model-name", name, "--port", port, "--context-length", "4096", "--random-seed", "12345")

@@ -1,4 +1,4 @@
-"""Lab hosts that serve with Ollama or LM Studio: simulated cards and their driver, and stand-ins for what is served by.
+"""Lab hosts that serve with Ollama, LM Studio or SGLang: simulated cards, their driver, and stand-ins for the runtimes.
 
 The stand-ins (rackserve/lab/standins) read their settings and files as the real programs do, and compute nothing.
 """
@@ -7,38 +7,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from rackserve.lab.gpu import CATALOG, GpuChoice
 from rackserve.lab.lab import Lab
 from rackserve.lab.model import provided
-from tests.lab.deploying import Run, main_pid
-from tests.lab.gpu_sites import UNINSTALL, GpuSite
-from tests.lab.talking import unit_state
+from tests.lab.deploying import main_pid
+from tests.lab.gpu_sites import PORT, UNINSTALL, GpuSite
+from tests.lab.talking import wait_for
 
 HOST = "h1"
-PORT = 8001
-# One request to the server, from the host itself: it listens there alone. Prints what came, and how it ended.
-ASK = """import json, urllib.request as u
-message = {message!r}
-data = None if message is None else json.dumps(message).encode()
-headers = {{"Content-Type": "application/json"}}
-try:
-    with u.urlopen(u.Request("http://127.0.0.1:{port}{path}", data, headers, method={method!r}), timeout=60) as answer:
-        print(answer.status)
-        for line in answer:
-            print(line.decode(), end="", flush=True)
-except u.HTTPError as error:
-    print(error.code)
-    print(error.read().decode())
-"""
 WAY = "tests/archives"
+# 127.0.0.1 at the service's port, in the kernel's words.
+LOOPBACK = f"0100007F:{PORT:04X}"
 
 
 class ArchiveSite(GpuSite):
-    """One host with a card and its driver, and a service of the runtime."""
+    """One host with cards and their driver, and a service of the runtime."""
 
     def __init__(self, lab: Lab, folder: Path, runtime: str) -> None:
         super().__init__(lab, folder, HOST)
@@ -65,19 +52,16 @@ class ArchiveSite(GpuSite):
         self.service["runtime_version"] = version
         return f"{self.runtime}-{version}-{checksum[:12]}"
 
-    def served(self) -> Run:
-        run = self.deploy()
-        assert run.code == 0, run.text
-        return run
-
     def comes_up(self, changes: list[str]) -> None:
-        """A run makes these changes, as a dry run has said, and a second one makes none."""
+        """A run makes these changes, as a dry run has said, and a second one makes none: all is as planned."""
         assert self.predicted(HOST) == changes
         assert self.served().changed(HOST) == changes
         before = main_pid(self.lab, HOST)
         assert self.served().changed(HOST) == []
         assert main_pid(self.lab, HOST) == before
         assert self.completion()["usage"]["completion_tokens"] == 3
+        verified = self.rackserve("verify", str(self.write()))
+        assert verified.returncode == 0, verified.stdout + verified.stderr
 
     def leaves_nothing(self) -> None:
         """The service goes with all that came with it, and then rackserve itself."""
@@ -90,20 +74,17 @@ class ArchiveSite(GpuSite):
         assert removal.code == 0, removal.text
         assert self.on("ls -d /opt/rackserve /etc/rackserve /var/lib/rackserve 2>/dev/null; true") == ""
 
-    def ask(self, path: str, message: Any = None, method: str | None = None) -> tuple[int, str]:
-        """Status and text of an answer."""
-        program = ASK.format(path=path, port=PORT, message=message, method=method)
-        status, _, text = self.lab.ssh(HOST, "python3 -", input=program).stdout.partition("\n")
-        return int(status), text
-
-    def told(self, path: str) -> Any:
-        return json.loads(self.ask(path)[1])
-
     def completion(self, **body: Any) -> dict[str, Any]:
         status, text = self.ask("/v1/chat/completions", {"model": "chat", "messages": [], "max_tokens": 3} | body)
         assert status == 200, text
         answer: dict[str, Any] = json.loads(text)
         return answer
+
+    def listening(self) -> list[str]:
+        """Local addresses, in the kernel's words, at which somebody listens on the service's port."""
+        port = f":{PORT:04X}"
+        found = self.on("awk '$4 == \"0A\" {print $2}' /proc/net/tcp /proc/net/tcp6").split()
+        return [address for address in found if address.endswith(port)]
 
     def releases(self) -> set[str]:
         return set(self.on("ls /opt/rackserve/releases").split())
@@ -113,9 +94,9 @@ class ArchiveSite(GpuSite):
         return self.on(f"journalctl -u rackserve@chat --output cat --no-pager -n {lines}")
 
 
-def driven(lab: Lab, folder: Path, runtime: str) -> ArchiveSite:
+def driven(lab: Lab, folder: Path, runtime: str, cards: int = 1) -> ArchiveSite:
     """A site whose host has its driver."""
-    lab.up(1, "bookworm", gpus=GpuChoice("l40s"))
+    lab.up(1, "bookworm", gpus=GpuChoice("l40s", cards))
     (lab.depot_dir / WAY).mkdir(parents=True)
     site = ArchiveSite(lab, folder, runtime)
     site.data["services"] = []
@@ -127,14 +108,19 @@ def driven(lab: Lab, folder: Path, runtime: str) -> ArchiveSite:
 
 def stopped_under_a_stream(site: ArchiveSite, tokens: int) -> str:
     """What a stream gets whose server is told to stop when it has begun."""
-    said: list[str] = []
+    # The health check's own request would be taken for the stream. Its timer is back when the service is.
+    site.on("systemctl stop rackserve-health@chat.timer rackserve-health@chat.service")
     body = {"model": "chat", "messages": [], "stream": True, "max_tokens": tokens}
-    thread = threading.Thread(target=lambda: said.append(site.ask("/v1/chat/completions", body)[1]))
-    thread.start()
     established = f"""until grep -q ':{PORT:04X} .* 01 ' /proc/net/tcp; do sleep 0.1; done; sleep 0.5"""
-    site.on(f"timeout 20 sh -c {json.dumps(established)}; systemctl stop rackserve@chat")
-    state = unit_state(site.lab, HOST)
-    thread.join(60)
-    assert (state["ActiveState"], state["Result"]) == ("inactive", "success"), site.words()
+    with ThreadPoolExecutor(1) as pool:
+        stream = pool.submit(site.ask, "/v1/chat/completions", body)
+        begun = site.lab.ssh(HOST, f"timeout 20 sh -c {json.dumps(established)}", check=False).returncode == 0
+        assert begun, stream.result()
+        # It returns when the stop is under way, which the stream has to outlive.
+        site.on("systemctl stop --no-block rackserve@chat")
+        assert not stream.done(), stream.result()
+        _, said = stream.result()
+    state = wait_for(site.lab, HOST, 30, ActiveState="inactive")
+    assert state["Result"] == "success", site.words()
     site.on("systemctl start rackserve@chat")
-    return said[0]
+    return said

@@ -1,9 +1,11 @@
-"""The tiny checkpoint in a lab's depot, and the operator's own catalogue that a Python runtime is installed by."""
+"""The tiny checkpoint in a lab's depot, and the operator's own catalogue and pins that install a Python runtime."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
+from urllib.parse import quote
 
 from rackserve.lab.hub import publish
 from rackserve.lab.lab import Lab
@@ -51,3 +53,13 @@ def requirements_entry(runtime: str, version: str, backend: str, file: Path, *, 
     """The catalogue's entry of a runtime that is pinned in `file`, beside the catalogue. more: further lines of it."""
     entry = _REQUIREMENTS.format(runtime=runtime, version=version, backend=backend, file=file.name, gib=gib)
     return f"{entry}{more}"
+
+
+def pinned_at(base_url: str, *files: Path) -> str:
+    """What pins these wheels to where they are and to their bytes."""
+    pins = []
+    for file in files:
+        name, digest = file.name.partition("-")[0], hashlib.sha256(file.read_bytes()).hexdigest()
+        # The + of a local version would be read as a space.
+        pins.append(f"{name} @ {base_url}/{quote(file.name)} \\\n    --hash=sha256:{digest}\n")
+    return "".join(pins)

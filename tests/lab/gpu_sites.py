@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 from rackserve.lab import gpu
 from rackserve.lab.gpu import plan_of
@@ -19,6 +21,21 @@ NEWER = "580.190.01"
 SERVICE = """mkdir -p /etc/systemd/system && printf '%s\\n' '[Unit]' 'StartLimitBurst=5' 'StartLimitIntervalSec=1h' \
 '[Service]' 'ExecStart=/bin/sleep infinity' 'Restart=on-failure' 'RestartSec=1' \
 >/etc/systemd/system/rackserve@.service && systemctl daemon-reload"""
+PORT = 8001
+# One request to the server, from the host itself: it listens there alone. Prints what came, and how it ended.
+ASK = """import json, urllib.request as u
+message = {message!r}
+data = None if message is None else json.dumps(message).encode()
+headers = {{"Content-Type": "application/json"}}
+try:
+    with u.urlopen(u.Request("http://127.0.0.1:{port}{path}", data, headers, method={method!r}), timeout=60) as answer:
+        print(answer.status)
+        for line in answer:
+            print(line.decode(), end="", flush=True)
+except u.HTTPError as error:
+    print(error.code)
+    print(error.read().decode())
+"""
 
 
 class GpuSite(Site):
@@ -33,8 +50,22 @@ class GpuSite(Site):
     def run(self) -> Run:
         return self.deploy(script=DRIVERS)
 
+    def served(self) -> Run:
+        run = self.deploy()
+        assert run.code == 0, run.text
+        return run
+
     def on(self, command: str, *, check: bool = True) -> str:
         return self.lab.ssh(self.name, command, check=check).stdout
+
+    def ask(self, path: str, message: Any = None, method: str | None = None) -> tuple[int, str]:
+        """Status and text of an answer of the service at PORT."""
+        program = ASK.format(path=path, port=PORT, message=message, method=method)
+        status, _, text = self.lab.ssh(self.name, "python3 -", input=program).stdout.partition("\n")
+        return int(status), text
+
+    def told(self, path: str) -> Any:
+        return json.loads(self.ask(path)[1])
 
     def refused(self, operation: str, *sentences: str) -> Run:
         run = self.run()

@@ -1,11 +1,10 @@
-"""Wheels of a stand-in for SGLang and of PyTorch in name only, and what pins them.
+"""Wheels of a stand-in for SGLang and of PyTorch in name only.
 
 The stand-in takes its options, environment and checkpoint as the real one does; see rackserve/lab/standins/sglang.
 """
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 from rackserve.lab.elf import STANDINS
@@ -29,9 +28,3 @@ def wheels(folder: Path, cuda: str | None) -> list[Path]:
         path.write_bytes(content)
         paths.append(path)
     return paths
-
-
-def requirements(base_url: str, *files: Path) -> str:
-    """What pins these wheels to where they are and to their bytes."""
-    pins = ((file.name.partition("-")[0], file.name, hashlib.sha256(file.read_bytes()).hexdigest()) for file in files)
-    return "".join(f"{name} @ {base_url}/{file} \\\n    --hash=sha256:{digest}\n" for name, file, digest in pins)

@@ -14,6 +14,15 @@ from rackserve.lab.lab import Lab
 from tests.contract.llama_options import command_lines, unknown
 from tests.lab.deploying import Site, serves
 
+# What an answer has to keep to where this is asked for.
+COLOURS, COUNTS = ("red", "green", "blue"), (1, 2, 3)
+SCHEMA = {
+    "type": "object",
+    "properties": {"colour": {"enum": COLOURS}, "count": {"enum": COUNTS}},
+    "required": ["colour", "count"],
+    "additionalProperties": False,
+}
+IN_SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
 # Seconds that a stream has to be under way for, so that a stop falls into it.
 IN_FLIGHT_S = 6
 
@@ -80,6 +89,12 @@ class Stream:
         assert not self.thread.is_alive()
 
 
+def keeps_to_schema(text: str) -> bool:
+    """Whether an answer that IN_SCHEMA was asked of is as it says."""
+    said = json.loads(text)
+    return set(said) == {"colour", "count"} and said["colour"] in COLOURS and said["count"] in COUNTS
+
+
 def client_of(lab: Lab, host: str, service: str = "chat", port: int = 8001) -> Client:
     """A client with the key that the host keeps."""
     key = lab.ssh(host, f"cat /etc/rackserve/credentials/{service}/api-key").stdout.strip()
@@ -122,10 +137,13 @@ def ends_after_its_stream(site: Site, host: str, client: Client, most: int, **bo
     rate = 100 / (time.monotonic() - started)
     stream = client.stream(max_tokens=min(most, max(100, int(rate * IN_FLIGHT_S))), **body)
     stream.started()
-    site.lab.ssh(host, "systemctl stop rackserve@chat")
+    # It returns when the stop is under way, which the stream has to outlive.
+    site.lab.ssh(host, "systemctl stop --no-block rackserve@chat")
+    before = stream.chunks
+    assert not stream.done
     stream.finish()
     assert stream.done, stream.error
-    state = unit_state(site.lab, host)
-    assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
+    assert stream.chunks > before
+    assert wait_for(site.lab, host, 60, ActiveState="inactive")["Result"] == "success"
     site.lab.ssh(host, "systemctl start rackserve@chat")
     assert serves(site.lab, host)

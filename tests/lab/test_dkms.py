@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shlex
 import subprocess
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -103,19 +102,15 @@ def host_with_dkms(lab: Lab, suite: str) -> Host:
 
 
 @pytest.fixture(scope="module")
-def bookworm(lab_factory: LabFactory) -> Iterator[Host]:
+def bookworm(lab_factory: LabFactory) -> Host:
     """DKMS 3.0, modules as they are."""
-    made = host_with_dkms(lab_factory("dkms12"), "bookworm")
-    yield made
-    made.lab.down()
+    return host_with_dkms(lab_factory("dkms12"), "bookworm")
 
 
 @pytest.fixture(scope="module")
-def trixie(lab_factory: LabFactory) -> Iterator[Host]:
+def trixie(lab_factory: LabFactory) -> Host:
     """DKMS 3.2, which says other words, and compressed modules."""
-    made = host_with_dkms(lab_factory("dkms13"), "trixie")
-    yield made
-    made.lab.down()
+    return host_with_dkms(lab_factory("dkms13"), "trixie")
 
 
 def last_words(output: str) -> str:

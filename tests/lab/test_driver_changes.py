@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -18,11 +17,10 @@ pytestmark = pytest.mark.lab
 
 
 @pytest.fixture(scope="module")
-def lab(lab_factory: LabFactory) -> Iterator[Lab]:
+def lab(lab_factory: LabFactory) -> Lab:
     made = lab_factory("gpuchanges")
     made.up(1, "bookworm", gpus=GpuChoice("l40s", 2))
-    yield made
-    made.down()
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -26,11 +26,10 @@ POSTINST = "printf '#!/bin/sh\\n%s\\n' '{}' >/etc/lab-postinst && chmod 755 /etc
 
 
 @pytest.fixture(scope="module")
-def lab(lab_factory: LabFactory) -> Iterator[Lab]:
+def lab(lab_factory: LabFactory) -> Lab:
     made = lab_factory("gpufaults")
     made.up(POOL, "bookworm", gpus=GpuChoice("l40s", 2))
-    yield made
-    made.down()
+    return made
 
 
 @pytest.fixture(scope="module")

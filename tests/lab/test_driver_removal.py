@@ -20,11 +20,10 @@ GONE = "Uninstall | Packages of rackserve's gone"
 
 
 @pytest.fixture(scope="module")
-def lab(lab_factory: LabFactory) -> Iterator[Lab]:
+def lab(lab_factory: LabFactory) -> Lab:
     made = lab_factory("gpuremoval")
     made.up(3, "bookworm", gpus=GpuChoice("l40s", 2))
-    yield made
-    made.down()
+    return made
 
 
 @pytest.fixture(scope="module")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from rackserve.lab.gpu import GpuChoice
@@ -26,14 +24,13 @@ STARTED = "systemctl show -p ExecMainStartTimestampMonotonic --value docker"
 
 
 @pytest.fixture(scope="module")
-def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[GpuSite]:
+def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> GpuSite:
     """Noble, whose podman needs a setting of its own, with two cards and their driver."""
     lab: Lab = lab_factory("gpucontainers")
     lab.up(1, "bookworm", gpus=GpuChoice("l40s", 2, "ubuntu-24.04"))
     made = GpuSite(lab, tmp_path_factory.mktemp("site"), "h1")
     assert made.run().code == 0
-    yield made
-    lab.down()
+    return made
 
 
 def test_an_engine_that_is_not_there_is_told(site: GpuSite) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import pytest
 
 from rackserve.lab.runtime_archives import llmster_archive
-from tests.lab.archive_sites import HOST, WAY, ArchiveSite, driven, stopped_under_a_stream
+from tests.lab.archive_sites import HOST, LOOPBACK, WAY, ArchiveSite, driven, stopped_under_a_stream
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
 from tests.lab.talking import wait_for
@@ -66,9 +66,7 @@ def test_the_model_is_loaded_with_the_engine_and_sizes_that_are_planned(site: Ar
 
 
 def test_it_listens_on_loopback_alone_and_loads_nothing_because_somebody_asks(site: ArchiveSite) -> None:
-    listening = site.on("awk '$4 == \"0A\" {print $2}' /proc/net/tcp /proc/net/tcp6").split()
-    assert "0100007F:1F41" in listening
-    assert not [address for address in listening if address.endswith(":1F41") and address != "0100007F:1F41"]
+    assert site.listening() == [LOOPBACK]
     assert site.ask("/v1/chat/completions", {"model": "rackserve/chat", "messages": []})[0] == 404
 
 

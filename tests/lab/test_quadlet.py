@@ -7,26 +7,24 @@ container gets /dev/null under its name, by a real CDI specification with a hook
 from __future__ import annotations
 
 import json
-import threading
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from rackserve.catalog.loader import load_catalog
 from rackserve.facts.units import Unit
-from rackserve.lab import hub
 from rackserve.lab.gpu import CATALOG, GpuChoice
-from rackserve.lab.lab import Lab
-from rackserve.lab.tiny_checkpoint import write_tiny_checkpoint
 from rackserve.planning.fit import plan_hosts
 from rackserve.rendering.quadlet import quadlet_word
 from rackserve.rendering.units import key_path, service_files, unit_digest
 from rackserve.settings import load_hosts
+from tests.lab.checkpoints import MODEL, offer_checkpoint
 from tests.lab.conftest import LabFactory
-from tests.lab.deploying import Run, main_pid
+from tests.lab.deploying import main_pid
 from tests.lab.gpu_sites import UNINSTALL, GpuSite
 from tests.lab.registry import PYTHON, Image, layer, program, python_layer, registry
 from tests.lab.talking import unit_state, wait_for
@@ -49,16 +47,6 @@ printf '%s\\n' '#!/bin/sh' 'case $1 in --query-compute-apps=*)' \
 'sed -n "s/^GPU UUID: *\\t *\\(GPU-.*\\)/\\1, $pid, 500/p" "$gpu/information"; done; done; exit ;; esac' \
 'exec /usr/bin/nvidia-smi "$@"' >/usr/local/bin/nvidia-smi
 chmod 755 /usr/local/bin/nvidia-smi"""
-MODEL = """
-[models.tiny-chat]
-repo = "lab/tiny-chat"
-license = "none: random weights"
-source = "written for this test"
-date = "2026-11-27"
-checkpoints = [{{ quantization = "none", repo = "lab/tiny-chat", revision = "{revision}" }}]
-[models.tiny-chat.config]
-{config}
-"""
 FILE = "/etc/containers/systemd/rackserve@chat.container"
 TRICKY_VALUE = "a \"b\" $HOME %n \\\\ ${X} 'c'"
 CHANGES = [
@@ -76,42 +64,25 @@ class ContainerSite(GpuSite):
 
     images: list[str]
 
-    def serve(self) -> Run:
-        run = self.deploy()
-        assert run.code == 0, run.text
-        return run
-
-    def told(self) -> Any:
-        """What the server says that it was given."""
-        return json.loads(self.python("print(u.urlopen(URL + '/told').read().decode())"))
-
-    def asked(self, body: object) -> int:
-        """The status of a completion."""
-        url = "URL + '/v1/chat/completions'"
-        return int(self.python(f"print(u.urlopen({url}, {json.dumps(body).encode()!r}).status)"))
-
     def until(self, metric: str) -> None:
         """Wait for a line of the metrics."""
-        told = "u.urlopen(URL + '/prometheus/metrics').read().decode().splitlines()"
-        self.python(f"import time\nwhile {metric!r} not in {told}: time.sleep(0.1)")
+        deadline = time.monotonic() + 30
+        while metric not in self.ask("/prometheus/metrics")[1].splitlines():
+            assert time.monotonic() < deadline, metric
+            time.sleep(0.1)
 
     def put(self, path: str, text: str, mode: str) -> None:
         """Write a file of the host."""
         self.lab.ssh(self.name, f"mkdir -p $(dirname {path}); cat >{path}; chmod {mode} {path}", input=text)
 
-    def python(self, text: str) -> str:
-        """What a program on the host prints."""
-        program = f"import urllib.request as u\nURL = 'http://127.0.0.1:8001'\n{text}\n"
-        return self.lab.ssh(self.name, "timeout 60 python3 -", input=program).stdout
-
 
 @pytest.fixture(scope="module")
 def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ContainerSite]:
-    lab = lab_factory("quadlet")
+    lab, folder = lab_factory("quadlet"), tmp_path_factory.mktemp("quadlet")
     lab.up(1, "trixie", gpus=GpuChoice("l40s", 2))
-    made = ContainerSite(lab, tmp_path_factory.mktemp("site"), "h1")
-    catalogue = lab.names.folder / "models.toml"
-    catalogue.write_text(_model(lab, tmp_path_factory.mktemp("model")))
+    made = ContainerSite(lab, folder, "h1")
+    catalogue = folder / "models.toml"
+    catalogue.write_text(offer_checkpoint(lab, folder))
     programs = {ENTRY: program(ENTRYPOINT), **standins()}
     base, builds = python_layer(), [layer(programs | {"/build": number}) for number in (b"1", b"2")]
     images = [Image([base, build], [ENTRY]) for build in builds]
@@ -122,11 +93,10 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> I
             "catalog": [str(lab.names.folder / CATALOG), str(catalogue)],
             "model_hub": lab.depot_url,
             "images": {"tensorrt-llm": made.images[0]},
-            "services": [{"name": "chat", "model": "tiny-chat", "runtime": "tensorrt-llm", "gpus": [1]}],
+            "services": [{"name": "chat", "model": MODEL, "runtime": "tensorrt-llm", "gpus": [1]}],
         }
         assert made.run().code == 0
         yield made
-    lab.down()
 
 
 def standins() -> dict[str, bytes]:
@@ -135,19 +105,11 @@ def standins() -> dict[str, bytes]:
     return {f"/usr/local/bin/{name}": program((STANDINS / file).read_text()) for name, file in files.items()}
 
 
-def _model(lab: Lab, folder: Path) -> str:
-    write_tiny_checkpoint(folder / "tiny")
-    revision = hub.publish(lab.depot_dir, "lab/tiny-chat", folder / "tiny")
-    config = json.loads((folder / "tiny" / "config.json").read_text())
-    lines = [f"{key} = {json.dumps(value)}" for key, value in config.items() if isinstance(value, int | float | str)]
-    return MODEL.format(revision=revision, config="\n".join(lines))
-
-
 def test_a_bare_host_serves_from_the_image_and_a_second_run_changes_nothing(site: ContainerSite) -> None:
-    run = site.serve()
+    run = site.served()
     assert run.changed(site.name) == CHANGES
     before = main_pid(site.lab, site.name)
-    assert site.serve().changed(site.name) == []
+    assert site.served().changed(site.name) == []
     assert main_pid(site.lab, site.name) == before
     assert site.on("systemctl show -p UnitFileState -p FragmentPath -p Result --value rackserve@chat").split() == [
         "success",
@@ -159,7 +121,7 @@ def test_a_bare_host_serves_from_the_image_and_a_second_run_changes_nothing(site
 
 
 def test_the_server_is_given_what_was_planned(site: ContainerSite) -> None:
-    told = site.told()
+    told = site.told("/told")
     argv = told["argv"]
     assert argv[:5] == ["/models/chat", "--host", "127.0.0.1", "--port", "8001"]
     assert told["config"]["kv_cache_config"]["free_gpu_memory_fraction"] > 0.5
@@ -172,7 +134,7 @@ def test_the_server_is_given_what_was_planned(site: ContainerSite) -> None:
 
 
 def test_the_server_has_its_own_card_and_no_rights(site: ContainerSite) -> None:
-    told = site.told()
+    told = site.told("/told")
     user = [int(number) for number in site.on("id -u rackserve-chat; id -g rackserve-chat").split()]
     assert told["ids"] == user
     assert told["capabilities"]
@@ -206,18 +168,17 @@ def test_it_starts_only_on_cards_that_are_as_planned(site: ContainerSite) -> Non
     assert "ependency" in site.on("systemctl start rackserve@chat 2>&1; true")
     assert unit_state(site.lab, site.name)["ActiveState"] == "inactive"
     site.on("mv /root/gpus.json /etc/rackserve/gpus.json")
-    assert CHANGES[-1] in site.serve().changed(site.name)
+    assert CHANGES[-1] in site.served().changed(site.name)
 
 
 def test_a_request_in_flight_is_answered_before_the_container_goes(site: ContainerSite) -> None:
-    statuses: list[int] = []
     body = {"model": "chat", "max_tokens": 60, "messages": []}
-    client = threading.Thread(target=lambda: statuses.append(site.asked(body)))
-    client.start()
-    site.until("trtllm_num_requests_running 1")
-    site.on("systemctl stop rackserve@chat")
-    client.join(30)
-    assert statuses == [200]
+    with ThreadPoolExecutor(1) as pool:
+        request = pool.submit(site.ask, "/v1/chat/completions", body)
+        site.until("trtllm_num_requests_running 1")
+        assert not request.done(), request.result()
+        site.on("systemctl stop rackserve@chat")
+        assert request.result()[0] == 200
     state = unit_state(site.lab, site.name)
     assert (state["ActiveState"], state["Result"]) == ("inactive", "success")
     assert site.on("podman ps -aq; pgrep -f [t]rtllm-serve; true") == ""
@@ -234,8 +195,8 @@ def test_a_server_that_dies_is_started_again(site: ContainerSite) -> None:
 def test_it_is_back_after_a_reboot(site: ContainerSite) -> None:
     site.lab.reboot(site.name)
     wait_for(site.lab, site.name, 60, ActiveState="active", SubState="running")
-    assert site.told()["cards"] == ["nvidia1", "nvidiactl"]
-    assert site.serve().changed(site.name) == []
+    assert site.told("/told")["cards"] == ["nvidia1", "nvidiactl"]
+    assert site.served().changed(site.name) == []
 
 
 def test_every_word_reaches_the_container_as_it_is(site: ContainerSite) -> None:
@@ -277,12 +238,12 @@ def test_a_key_is_in_the_servers_process_alone(site: ContainerSite) -> None:
     assert "sk-of-the" not in site.on(told)
     site.on("systemctl stop rackserve@keyed")
     assert site.on("podman secret ls --noheading; grep -rl sk-of-the /var/lib/containers /run; true") == ""
-    assert site.serve().changed(site.name) == ["Services | Services that are not planned gone"]
+    assert site.served().changed(site.name) == ["Services | Services that are not planned gone"]
 
 
 def test_another_image_is_pulled_and_the_service_moves_to_it(site: ContainerSite) -> None:
     site.data["images"] = {"tensorrt-llm": site.images[1]}
-    assert site.serve().changed(site.name) == [CHANGES[1], *CHANGES[4:]]
+    assert site.served().changed(site.name) == [CHANGES[1], *CHANGES[4:]]
     assert site.on("podman inspect --format '{{.ImageName}}' rackserve-chat").strip() == site.images[1]
     assert site.on("cat /var/lib/rackserve/images").split() == site.images
 
@@ -298,7 +259,7 @@ def test_an_image_that_the_registry_has_not_is_told(site: ContainerSite) -> None
 
 def test_it_is_taken_off_the_host_with_its_images(site: ContainerSite) -> None:
     services, site.data["services"] = site.data["services"], []
-    assert site.serve().changed(site.name) == ["Services | Services that are not planned gone"]
+    assert site.served().changed(site.name) == ["Services | Services that are not planned gone"]
     places = f"{FILE} /etc/rackserve/services/chat.* /var/cache/rackserve/chat /run/rackserve/chat.env"
     assert site.on(f"ls -d {places} 2>/dev/null; true") == ""
     assert unit_state(site.lab, site.name)["ActiveState"] == "inactive"

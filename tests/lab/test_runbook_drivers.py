@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 
 import pytest
 
@@ -19,11 +18,10 @@ COMMANDS = re.findall(r"^```sh\n(.+?)\n```$", TEXT, re.MULTILINE | re.DOTALL)
 
 
 @pytest.fixture(scope="module")
-def hosts(lab_factory: LabFactory) -> Iterator[Lab]:
+def hosts(lab_factory: LabFactory) -> Lab:
     lab = lab_factory("gpurunbook")
     lab.up(1, "bookworm", gpus=GpuChoice("l40s", 2))
-    yield lab
-    lab.down()
+    return lab
 
 
 def test_the_runbook_has_commands() -> None:

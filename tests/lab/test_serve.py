@@ -120,7 +120,7 @@ def test_render_is_byte_for_byte_what_is_installed(site: Site, host: CheckedHost
     done = site.rackserve("render", str(site.write()), "--out", str(tmp_path / "out"))
     assert done.returncode == 0, done.stderr
     rendered = [path for path in (tmp_path / "out" / "h1").rglob("*") if path.is_file()]
-    assert len(rendered) == 12
+    assert len(rendered) == 11
     for path in rendered:
         installed = host.file(f"/{path.relative_to(tmp_path / 'out' / 'h1')}")
         assert installed.content == path.read_bytes()

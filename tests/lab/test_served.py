@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from tests.lab.conftest import LabFactory
-from tests.lab.deploying import Site, serves
-from tests.lab.talking import Client, client_of, ends_after_its_stream, takes_all, wait_for
+from tests.lab.deploying import Site, main_pid, serves
+from tests.lab.talking import IN_SCHEMA, Client, client_of, ends_after_its_stream, keeps_to_schema, takes_all, wait_for
 
 pytestmark = pytest.mark.lab
 
 LENGTH = 2048
 MOST = 1500
-SCHEMA = {
-    "type": "object",
-    "properties": {"colour": {"enum": ["red", "green", "blue"]}, "count": {"enum": [1, 2, 3]}},
-    "required": ["colour", "count"],
-    "additionalProperties": False,
-}
+# What fits into a slot beside a short prompt.
+LONGEST = 1900
 
 
 @pytest.fixture(scope="module")
@@ -45,13 +44,9 @@ def test_the_packaged_server_takes_every_command_line_that_is_planned(site: Site
 
 
 def test_output_keeps_to_a_json_schema(client: Client) -> None:
-    schema = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
-    status, answer = client.ask(max_tokens=200, response_format=schema)
+    status, answer = client.ask(max_tokens=200, response_format=IN_SCHEMA)
     assert status == 200, answer
-    said = json.loads(answer["choices"][0]["message"]["content"])
-    assert set(said) == {"colour", "count"}
-    assert said["colour"] in {"red", "green", "blue"}
-    assert said["count"] in {1, 2, 3}
+    assert keeps_to_schema(answer["choices"][0]["message"]["content"])
 
 
 def test_a_request_that_states_no_length_gets_the_services(client: Client) -> None:
@@ -69,6 +64,39 @@ def test_a_prompt_beyond_the_context_is_refused(client: Client) -> None:
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: Site, client: Client) -> None:
     ends_after_its_stream(site, "h1", client, MOST)
+
+
+def test_a_busy_server_is_left_alone(site: Site, client: Client) -> None:
+    assert client.ask(max_tokens=1)[0] == 200
+    before = main_pid(site.lab, "h1")
+    # By hand, and not whenever the timer is. What the next look finds is compared with what this one does.
+    site.lab.ssh("h1", "systemctl stop rackserve-health@chat.timer; systemctl start rackserve-health@chat")
+    with braked(site, before[0]):
+        slots = site.hosts["h1"]["services"][0]["concurrency"]
+        streams = [client.stream(max_tokens=LONGEST, ignore_eos=True) for _ in range(slots)]
+        for stream in streams:
+            stream.started()
+        # A minute, for its own request waits behind those.
+        site.lab.ssh("h1", "systemctl start rackserve-health@chat")
+        assert not any(stream.done for stream in streams), [stream.error for stream in streams]
+    for stream in streams:
+        stream.finish()
+        assert stream.done, stream.error
+    said = site.lab.ssh("h1", "journalctl -u rackserve-health@chat --output cat --no-pager").stdout
+    assert "chat: busy, not hung: llamacpp:n_decode_total went from" in said
+    assert main_pid(site.lab, "h1") == before
+    site.lab.ssh("h1", "systemctl start rackserve-health@chat.timer")
+
+
+@contextmanager
+def braked(site: Site, pid: str) -> Iterator[None]:
+    """Let a process compute for a few milliseconds now and then only, whatever machine it is on."""
+    brake = f"while kill -STOP {pid}; do sleep 2; kill -CONT {pid}; sleep 0.005; done"
+    site.lab.ssh("h1", f"systemd-run --quiet --unit=brake --collect sh -c {shlex.quote(brake)}")
+    try:
+        yield
+    finally:
+        site.lab.ssh("h1", f"systemctl stop brake; kill -CONT {pid}")
 
 
 def test_a_crash_loop_stops_and_says_why(site: Site, client: Client) -> None:

