@@ -126,9 +126,15 @@ def test_no_vllm_and_no_sglang_on_arc_and_apple(gpu, system, runtime):
 
 @pytest.mark.parametrize("system", ["macos-15", "macos-26"])
 def test_apple_takes_no_driver(system):
-    stack = solved(M4, os=system, runtimes=["llama.cpp", "ollama", "lmstudio"])
+    stack = solved(M4, os=system, runtimes=["llama.cpp", "ollama"])
     assert (stack.vendor, stack.driver_branch, stack.driver_source, stack.kernel) == ("apple", None, "system", None)
     assert {runtime.backend for runtime in stack.runtimes.values()} == {"metal"}
+
+
+def test_lm_studio_is_not_installed_on_a_mac():
+    problem = the_problem(M4, os="macos-26", runtimes=["lmstudio"])
+    assert "no build for apple-m4-max" in problem.message
+    assert "llama.cpp" in problem.hint
 
 
 @pytest.mark.parametrize(
