@@ -79,6 +79,15 @@ def test_the_newest_three_stay_and_those_that_are_wanted(host):
     assert state.images == {third, fourth, fifth}
 
 
+def test_an_image_is_ours_also_where_the_run_died_that_pulled_it(host):
+    podman = host.shell("command -v podman").strip()
+    dies = '[ "$1" != pull ] || kill -KILL "$PPID" $(pgrep -P "$PPID")'
+    host.program("podman", f'#!/bin/sh\n{podman} "$@" || exit\n{dies}\n')
+    assert host.pull(host.images[0]).returncode != 0
+    host.program("podman", f'#!/bin/sh\nexec {podman} "$@"\n')
+    assert host.fact() == PodmanState(frozenset(), frozenset({host.images[0]}), (host.images[0],))
+
+
 def test_images_of_others_are_left_alone(host):
     host.shell(f"podman pull -q {host.images[0]}")
     host.pulled(*host.images[1:])

@@ -19,18 +19,20 @@ pull() {
   podman pull --quiet "$image" >"$log" 2>&1
 }
 
+# without IMAGE: the list has it no more.
+without() {
+  grep -vxF "$1" "$list" >"$list.new"
+  mv -fT "$list.new" "$list"
+}
+
 # What is in the list and no longer wanted goes, the oldest first; one that a container still runs is tried again later.
 prune() {
-  # The newest is where it belongs even if it was here before.
-  { grep -vxF "$image" "$list" 2>/dev/null; echo "$image"; } >"$list.new"
-  mv -fT "$list.new" "$list"
   surplus=$(( $(wc -l <"$list") - keep ))
   while [ "$surplus" -gt 0 ] && read -r old; do
     surplus=$(( surplus - 1 ))
     case " $wanted " in *" $old "*) continue ;; esac
     if podman rmi "$old" >/dev/null 2>&1 || ! podman image exists "$old"; then
-      grep -vxF "$old" "$list" >"$list.new"
-      mv -fT "$list.new" "$list"
+      without "$old"
       echo "removed: $old"
     fi
   done <<LISTED
@@ -46,13 +48,23 @@ main() {
   free=$(( $(df -Pm "$store" | awk 'NR == 2 {print $4}') / 1024 ))
   [ "$gib" -le "$free" ] ||
     fail "not pulled: $image: $(df -P "$store" | awk 'NR == 2 {print $6}') has $free GiB free, $gib GiB are needed"
+  mkdir -p "$(dirname "$list")"
+  # A run that lost its connection may still be at it.
+  exec 9<"$(dirname "$list")"
+  take_lock 7200 || fail "not pulled: $image: another run has been pulling for two hours"
+  # Before it comes: of a run that dies after that nobody would know that it is ours. The newest is the last.
+  touch "$list"
+  without "$image"
+  echo "$image" >>"$list"
   before=$(used_mib)
   log=$(mktemp)
   trap 'rm -f "$log"' EXIT
   # What came whole of an earlier try is used.
-  with_heartbeat said_so_far pull || fail "not pulled: $image: $(grep -v '^$' "$log" | tail -n 1)"
+  if ! with_heartbeat said_so_far pull; then
+    podman image exists "$image" || without "$image"
+    fail "not pulled: $image: $(grep -v '^$' "$log" | tail -n 1)"
+  fi
   podman image exists "$image" || fail "not pulled: podman has no $image afterwards"
-  mkdir -p "$(dirname "$list")"
   prune
 }
 
