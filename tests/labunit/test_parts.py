@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,6 +29,32 @@ from rackserve.lab.supervisor import boot_argv
 HOST = LabHost("h1", "bookworm", "10.213.7.11", 1, "/cache/bookworm-1")
 H100 = pci.PciDevice("0000:41:00.0", 0x10DE, 0x2331, driver="nvidia")
 INTERFACE_NAME_LIMIT = 15
+ROOT = Path(__file__).resolve().parents[2]
+
+
+# Prints how many files it has open before a folder with many others is removed, and after.
+REMOVES = """
+import os, subprocess, sys
+from pathlib import Path
+import pyinfra_cli.main
+from rackserve.lab import nspawn
+subprocess.run(["true"])
+opened = [len(os.listdir("/proc/self/fd"))]
+folder = Path(sys.argv[1])
+nspawn.RUNTIME_FOLDER = folder
+nspawn.remove_traces(folder / "lab")
+print(*opened, len(os.listdir("/proc/self/fd")), folder.exists())
+"""
+
+
+def test_a_lab_is_removed_with_few_files_open_though_gevent_closes_folders_later(tmp_path):
+    for name in range(50):
+        (tmp_path / "labs" / "lab" / str(name)).mkdir(parents=True)
+    done = subprocess.run(
+        [sys.executable, "-c", REMOVES, tmp_path / "labs"], capture_output=True, text=True, check=True, cwd=ROOT
+    )
+    before, after, exists = done.stdout.split()
+    assert (int(after) - int(before) < 10, exists) == (True, "False")
 
 
 # names
