@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shlex
 import threading
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -23,8 +26,8 @@ SCHEMA = {
     "additionalProperties": False,
 }
 IN_SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
-# Seconds that a stream has to be under way for, so that a stop falls into it.
-IN_FLIGHT_S = 6
+# Of a stream that a stop falls into: the slowest machine is done with them before the stop loses its patience.
+STREAM_TOKENS = 300
 
 
 @dataclass
@@ -130,17 +133,30 @@ def takes_all(site: Site, host: str) -> None:
     assert site.lab.ssh(host, "sh", input="\n".join(tried)).stdout == ""
 
 
-def ends_after_its_stream(site: Site, host: str, client: Client, most: int, **body: Any) -> None:
-    """Stop the service under a stream of at most `most` tokens: the stream ends first. It serves again afterwards."""
-    started = time.monotonic()
-    client.ask(max_tokens=100, **body)
-    rate = 100 / (time.monotonic() - started)
-    stream = client.stream(max_tokens=min(most, max(100, int(rate * IN_FLIGHT_S))), **body)
-    stream.started()
-    # It returns when the stop is under way, which the stream has to outlive.
-    site.lab.ssh(host, "systemctl stop --no-block rackserve@chat")
-    before = stream.chunks
-    assert not stream.done
+@contextmanager
+def braked(lab: Lab, host: str, pid: str) -> Iterator[None]:
+    """Let a process compute for a few milliseconds now and then only, whatever machine it is on."""
+    brake = f"while kill -STOP {pid}; do sleep 2; kill -CONT {pid}; sleep 0.005; done"
+    lab.ssh(host, f"systemd-run --quiet --unit=brake --collect sh -c {shlex.quote(brake)}")
+    try:
+        yield
+    finally:
+        lab.ssh(host, f"systemctl stop brake; kill -CONT {pid}")
+
+
+def ends_after_its_stream(site: Site, host: str, client: Client, process: str) -> None:
+    """Stop the service under a stream: the stream ends first, and it serves again afterwards.
+
+    process: what the command line of the one that computes has in it. It goes on with that once the stop is under way.
+    """
+    # The brackets keep the asking shell out.
+    (pid,) = site.lab.ssh(host, f"pgrep -f '[{process[0]}]{process[1:]}'").stdout.split()
+    with braked(site.lab, host, pid):
+        stream = client.stream(max_tokens=STREAM_TOKENS, ignore_eos=True)
+        stream.started()
+        site.lab.ssh(host, "systemctl stop --no-block rackserve@chat")
+        before = stream.chunks
+        assert not stream.done
     stream.finish()
     assert stream.done, stream.error
     assert stream.chunks > before

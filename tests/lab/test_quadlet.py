@@ -49,6 +49,8 @@ printf '%s\\n' '#!/bin/sh' 'case $1 in --query-compute-apps=*)' \
 chmod 755 /usr/local/bin/nvidia-smi"""
 FILE = "/etc/containers/systemd/rackserve@chat.container"
 TRICKY_VALUE = "a \"b\" $HOME %n \\\\ ${X} 'c'"
+# That the stand-in counts as.
+VERSION = "1.2.1"
 CHANGES = [
     "Images | podman installed",
     "Images | Image in place",
@@ -93,7 +95,9 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> I
             "catalog": [str(lab.names.folder / CATALOG), str(catalogue)],
             "model_hub": lab.depot_url,
             "images": {"tensorrt-llm": made.images[0]},
-            "services": [{"name": "chat", "model": MODEL, "runtime": "tensorrt-llm", "gpus": [1]}],
+            "services": [
+                {"name": "chat", "model": MODEL, "runtime": "tensorrt-llm", "runtime_version": VERSION, "gpus": [1]}
+            ],
         }
         assert made.run().code == 0
         yield made

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import json
-import shlex
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import pytest
 
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Site, main_pid, serves
-from tests.lab.talking import IN_SCHEMA, Client, client_of, ends_after_its_stream, keeps_to_schema, takes_all, wait_for
+from tests.lab.talking import (
+    IN_SCHEMA,
+    Client,
+    braked,
+    client_of,
+    ends_after_its_stream,
+    keeps_to_schema,
+    takes_all,
+    wait_for,
+)
 
 pytestmark = pytest.mark.lab
 
@@ -63,7 +69,7 @@ def test_a_prompt_beyond_the_context_is_refused(client: Client) -> None:
 
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: Site, client: Client) -> None:
-    ends_after_its_stream(site, "h1", client, MOST)
+    ends_after_its_stream(site, "h1", client, "llama-server")
 
 
 def test_a_busy_server_is_left_alone(site: Site, client: Client) -> None:
@@ -71,7 +77,7 @@ def test_a_busy_server_is_left_alone(site: Site, client: Client) -> None:
     before = main_pid(site.lab, "h1")
     # By hand, and not whenever the timer is. What the next look finds is compared with what this one does.
     site.lab.ssh("h1", "systemctl stop rackserve-health@chat.timer; systemctl start rackserve-health@chat")
-    with braked(site, before[0]):
+    with braked(site.lab, "h1", before[0]):
         slots = site.hosts["h1"]["services"][0]["concurrency"]
         streams = [client.stream(max_tokens=LONGEST, ignore_eos=True) for _ in range(slots)]
         for stream in streams:
@@ -83,20 +89,9 @@ def test_a_busy_server_is_left_alone(site: Site, client: Client) -> None:
         stream.finish()
         assert stream.done, stream.error
     said = site.lab.ssh("h1", "journalctl -u rackserve-health@chat --output cat --no-pager").stdout
-    assert "chat: busy, not hung: llamacpp:n_decode_total went from" in said
+    assert "chat: busy, not hung: llamacpp:" in said
     assert main_pid(site.lab, "h1") == before
     site.lab.ssh("h1", "systemctl start rackserve-health@chat.timer")
-
-
-@contextmanager
-def braked(site: Site, pid: str) -> Iterator[None]:
-    """Let a process compute for a few milliseconds now and then only, whatever machine it is on."""
-    brake = f"while kill -STOP {pid}; do sleep 2; kill -CONT {pid}; sleep 0.005; done"
-    site.lab.ssh("h1", f"systemd-run --quiet --unit=brake --collect sh -c {shlex.quote(brake)}")
-    try:
-        yield
-    finally:
-        site.lab.ssh("h1", f"systemctl stop brake; kill -CONT {pid}")
 
 
 def test_a_crash_loop_stops_and_says_why(site: Site, client: Client) -> None:

@@ -98,6 +98,14 @@ def test_a_health_check_that_somebody_has_masked_is_told(root):
     assert (done.returncode, done.stderr) == (1, "Unit is masked.\n")
 
 
+def test_a_file_that_nobody_makes_a_unit_of_any_more_is_removed(root):
+    put(root, FILE)
+    not_loaded = "case $1 in disable | stop) exit 5 ;; show) echo inactive ;; esac"
+    root.program("systemctl", f'#!/bin/sh\necho "$*" >>/run/systemctl.log\n{not_loaded}\n')
+    done = root.script("remove-service.sh", "chat")
+    assert (done.returncode, done.stderr, left(root, FILE)) == (0, "", [])
+
+
 @pytest.mark.parametrize("kind", [DROP_IN, FILE])
 def test_a_service_is_removed_with_all_that_is_its_own(root, kind):
     own = ["/etc/rackserve/services/chat.json", "/etc/rackserve/services/chat.trtllm.yaml", "/run/rackserve/chat.env"]

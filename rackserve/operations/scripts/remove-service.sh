@@ -1,9 +1,17 @@
 # remove-service.sh NAME: stop a service and remove its unit, key, user and scratch folders. Models stay.
 set -e
 
+# Where podman is gone nothing makes a unit of its file any more: it cannot be stopped, and need not be.
+stop() {
+  case $(systemctl show -p ActiveState --value "$unit") in
+    inactive | failed) ;;
+    *) systemctl stop "$unit" ;;
+  esac
+}
+
 main() {
   name=$1 unit=rackserve@$1.service
-  systemctl disable --quiet --now "$unit" 2>/dev/null || systemctl stop "$unit"
+  systemctl disable --quiet --now "$unit" 2>/dev/null || stop
   # It goes with the service, unless that had stopped by itself.
   systemctl stop "rackserve-health@$name.timer" "rackserve-health@$name.service" 2>/dev/null || :
   rm -rf "/etc/systemd/system/rackserve-ray@$name.service" "/etc/systemd/system/rackserve-ray@$name.service.d"
