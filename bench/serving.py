@@ -5,7 +5,7 @@
 
 Both are started in turn, several times over, on this machine; what is shown is the median of each. Answers are not
 looked at: with random weights they are noise. Throughput is tokens per second of all requests,
-at 1, 8 and 32 at once.
+at 1, 8 and 32 at once. On a CPU host vLLM's defaults may start only --defaults-with=--gpu-memory-utilization=0.5.
 """
 
 from __future__ import annotations
@@ -55,6 +55,7 @@ def main(arguments: Sequence[str]) -> None:
     parser.add_argument("--gpu", default="cpu", help="GPU tag to plan for")
     parser.add_argument("--concurrency", type=int, default=8)
     parser.add_argument("--max-model-len", type=int, default=1024)
+    parser.add_argument("--defaults-with", default="", help="what the defaults do not start without, in one word")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as folder:

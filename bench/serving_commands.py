@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +51,7 @@ def served(options: argparse.Namespace, port: int, folder: Path) -> tuple[Served
     offline = (("HF_HUB_OFFLINE", "1"), ("VLLM_NO_USAGE_STATS", "1"))
     return (
         Served("rackserve's options", ours, tuple(environment.items()), _NAME),
-        Served("the runtime's defaults", plain, offline, _NAME),
+        Served("the runtime's defaults", (*plain, *shlex.split(options.defaults_with)), offline, _NAME),
     )
 
 
