@@ -261,6 +261,16 @@ def test_what_pip_is_told_to_install_with_comes_before_what_it_is_told_in_genera
     assert host.install(pinned(CUDA_TORCH, ENGINE)).returncode == 0
 
 
+@pytest.mark.parametrize("word", ["true", "1"])
+def test_where_pip_is_to_ask_no_index_none_is_asked(host, index, tmp_path, word):
+    (tmp_path / "wheels").mkdir()
+    for name, content in (CUDA_TORCH, ENGINE):
+        (tmp_path / "wheels" / name).write_bytes(content)
+    host.pip |= {"no-index": word, "find-links": str(tmp_path / "wheels")}
+    assert host.install(pinned(CUDA_TORCH, ENGINE)).returncode == 0
+    assert index.asked == []
+
+
 def test_the_proxy_that_pip_is_told_of_is_used(host, index):
     host.pip |= {"index-url": "http://packages.invalid/simple", "proxy": index.url}
     assert host.install(pinned(CUDA_TORCH, ENGINE)).returncode == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import subprocess
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.operations.scripting import run
+from tests.operations.scripting import run, start
 
 GOOD = "#!/bin/sh\necho version: 1\n"
 Member = tuple[str, str, int]
@@ -129,6 +130,27 @@ def test_a_release_that_another_run_has_made_by_now_is_left_alone(tmp_path, rele
     before = (release / "bin" / "llama-server").stat()
     assert run("release.sh", release, tmp_path / "gone.tar.gz", "cpu").returncode == 0
     assert (release / "bin" / "llama-server").stat() == before
+
+
+def test_another_run_is_waited_for_and_that_is_said(tmp_path, release):
+    good = archive(tmp_path / "a.tar.gz", ("llama-server", GOOD, 0o755))
+    folder = os.open(release.parent, os.O_RDONLY)
+    fcntl.flock(folder, fcntl.LOCK_EX)
+    process = start("release.sh", release, good, "cpu")
+    assert process.stdout
+    assert process.stdout.readline() == "another run is at it: waiting for it\n"
+    assert not release.exists()
+    fcntl.flock(folder, fcntl.LOCK_UN)
+    os.close(folder)
+    _, err = process.communicate(timeout=60)
+    assert (process.returncode, err, release.exists()) == (0, "", True)
+
+
+def test_what_a_killed_run_of_another_version_left_goes(tmp_path, release):
+    (release.parent / ".staging-llama.cpp-old" / "bin").mkdir(parents=True)
+    good = archive(tmp_path / "a.tar.gz", ("llama-server", GOOD, 0o755))
+    assert run("release.sh", release, good, "cpu").returncode == 0
+    assert [entry.name for entry in release.parent.iterdir()] == [release.name]
 
 
 def test_what_a_killed_run_left_is_not_mixed_in(tmp_path, release):
