@@ -10,7 +10,6 @@ import hashlib
 import json
 import os
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
@@ -20,7 +19,7 @@ from pathlib import Path
 from rackserve.domain.errors import LabError
 from rackserve.lab.locks import locked
 from rackserve.lab.machine import Reach, machine_reach
-from rackserve.lab.shell import readable_by_all
+from rackserve.lab.shell import readable_by_all, remove_folder
 from rackserve.lab.sources import apt_lines, machine_mirror
 
 PACKAGES = (
@@ -151,4 +150,4 @@ def remove_tree(folder: Path) -> None:
     mounted = [line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()]
     if any(place.startswith(f"{folder}/") for place in mounted):
         raise LabError(f"something is still mounted below {folder}: unmount it, then run this again")
-    shutil.rmtree(folder, ignore_errors=True)
+    remove_folder(folder)

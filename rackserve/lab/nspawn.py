@@ -13,7 +13,7 @@ from pathlib import Path
 
 from rackserve.domain.errors import LabError
 from rackserve.lab import cgroups, pci
-from rackserve.lab.shell import readable_by_all, run
+from rackserve.lab.shell import readable_by_all, remove_folder, run
 from rackserve.lab.state import LabHost, write_atomically
 
 # Without NET_ADMIN `nft` and `ip` fail inside; without BPF and PERFMON, IPAddressDeny= and DeviceAllow= of units are
@@ -181,9 +181,7 @@ def last_words(folder: HostFolder) -> str:
 
 def remove_traces(folder: Path) -> None:
     """Remove a lab's folder and the runtime folder nspawn wanted, where nothing else uses it."""
-    # Not shutil.rmtree: in a process with pyinfra, gevent (26.9) closes each folder some time later, and a lab has more
-    # folders than a process may have open files.
-    subprocess.run(["rm", "-rf", "--one-file-system", "--", folder], stderr=subprocess.DEVNULL, check=False)
+    remove_folder(folder)
     for place in (folder.parent, RUNTIME_FOLDER):
         with contextlib.suppress(OSError):
             place.rmdir()

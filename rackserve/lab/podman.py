@@ -22,7 +22,7 @@ from rackserve.lab.login import Login
 from rackserve.lab.names import LabNames
 from rackserve.lab.nspawn import HostFolder
 from rackserve.lab.podman_image import ensure_image
-from rackserve.lab.shell import attempt, readable_by_all, run
+from rackserve.lab.shell import attempt, readable_by_all, remove_folder, run
 from rackserve.lab.state import NSPAWN, PODMAN, SERVICE_PORT, SSH_PORT, LabHost, LabState, load, save
 
 TOOLS = ("podman", "ssh", "ssh-keygen")
@@ -223,7 +223,7 @@ def sweep(names: LabNames) -> bool:
     found = run(["podman", "ps", "--all", "--format={{.Names}}", f"--filter=name=^{re.escape(names.prefix)}"]).split()
     _remove(found)
     existed = names.folder.exists()
-    shutil.rmtree(names.folder, ignore_errors=True)
+    remove_folder(names.folder)
     return bool(found) or existed
 
 

@@ -46,6 +46,13 @@ def readable_by_all() -> Iterator[None]:
         os.umask(before)
 
 
+def remove_folder(folder: Path) -> None:
+    """Remove a folder with all that is in it, as far as that can be removed; nothing on another file system."""
+    # Not shutil.rmtree: in a process with pyinfra, gevent (26.9) closes each folder some time later, and a system has
+    # more folders than a process may have open files.
+    attempt(["rm", "-rf", "--one-file-system", "--", str(folder)])
+
+
 def run(argv: Sequence[str], *, stdin: str = "") -> str:
     """Run a tool to its end and return its output; LabError with its last words if it fails."""
     done = attempt(argv, stdin=stdin)

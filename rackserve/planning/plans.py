@@ -157,12 +157,9 @@ class GpuServicePlan(_Served):
     def warnings(self) -> tuple[str, ...]:
         """Those of the sizing, of the runtime's options, and of what the service is exposed to."""
         sizing = self.sizing.warnings if self.answers else ()
-        return (*sizing, *self._unpinned(), *self.launch.warnings, *self._exposed())
-
-    def _exposed(self) -> tuple[str, ...]:
-        """Nothing filters networks under launchd, so an empty allow_from keeps nobody away from a Mac."""
-        told = exposure(self.service)
-        return told[:1] if self.sizing.request.gpu.vendor == "apple" else told
+        # launchd filters no networks.
+        exposed = exposure(self.service, filtered=self.sizing.request.gpu.vendor != "apple")
+        return (*sizing, *self._unpinned(), *self.launch.warnings, *exposed)
 
     def _unpinned(self) -> tuple[str, ...]:
         """Whether hosts that serve one instance together could come to hold different weights."""
@@ -188,12 +185,12 @@ class GpuServicePlan(_Served):
 AnyServicePlan = ServicePlan | GpuServicePlan
 
 
-def exposure(service: Service) -> tuple[str, ...]:
-    """What an operator should know of where a service listens."""
+def exposure(service: Service, *, filtered: bool = True) -> tuple[str, ...]:
+    """What an operator should know of where a service listens. filtered: whether the host keeps to allow_from."""
     if service.listen == "127.0.0.1":
         return ()
     warnings = [f"listens on {service.listen} without TLS: the API key crosses the network in clear"]
-    if not service.allow_from:
+    if filtered and not service.allow_from:
         warnings.append(f"listens on {service.listen}, but allow_from is empty: only the host itself may connect")
     return tuple(warnings)
 

@@ -88,7 +88,6 @@ class _Choice:
 
 def plan_slots(before: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> HostPlan:
     """The plan of a host whose services live in its RAM, beside those planned already. `ports`: by service."""
-    empty = before
     mine = [service for service in before.host.services if service.runtime not in RAM_ENGINES]
     choices = [_choice(service, catalog.models[service.model]) for service in mine]
     lengths, left = _lengths(choices, before.budget_mib - before.engines_mib)
@@ -96,9 +95,9 @@ def plan_slots(before: HostPlan, catalog: Catalog, ports: Mapping[str, int]) -> 
     for choice in choices:
         name = choice.service.name
         if name in lengths:
-            planned.append(_service_plan(empty, catalog, choice, lengths[name], ports[name]))
+            planned.append(_service_plan(before, catalog, choice, lengths[name], ports[name]))
         else:
-            errors.append(_refusal(empty, choice, left))
+            errors.append(_refusal(before, choice, left))
     return replace(before, services=tuple(planned), errors=(*before.errors, *errors))
 
 

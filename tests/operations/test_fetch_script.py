@@ -164,7 +164,8 @@ def test_a_file_that_is_not_given_out_is_told_with_what_would_help(server, desti
 
 def test_what_is_on_no_hub_gets_no_advice_about_tokens(server, destination):
     server.token = CANARY
-    assert "hf_token_file" not in run("fetch.sh", server.url, SHA256, 0, destination).stderr
+    said = run("fetch.sh", server.url, SHA256, 0, destination).stderr
+    assert ("error: 401" in said, "hf_token_file" in said) == (True, False)
 
 
 def test_the_token_is_not_sent_on_to_another_host(destination):
