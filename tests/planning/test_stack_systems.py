@@ -131,12 +131,6 @@ def test_apple_takes_no_driver(system):
     assert {runtime.backend for runtime in stack.runtimes.values()} == {"metal"}
 
 
-def test_lm_studio_is_not_installed_on_a_mac():
-    problem = the_problem(M4, os="macos-26", runtimes=["lmstudio"])
-    assert "no build for apple-m4-max" in problem.message
-    assert "llama.cpp" in problem.hint
-
-
 @pytest.mark.parametrize(
     ("gpu", "system"), [(M4, "ubuntu-24.04"), (L40S, "macos-26"), (ARC, "macos-15"), (MI300X, "macos-15")]
 )
