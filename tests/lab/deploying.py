@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT_S = 300
 _STARTING = re.compile(r"^--> Starting operation: (.+?)\s*$")
 _OUTCOME = re.compile(r"^\s+\[(\w+)\] (Success|No changes|Error)")
+_SEVEREST_FIRST = ("Error", "Success", "No changes")
 
 # What a run may not touch on a host: everything but what the running system itself writes all the time.
 LISTING = (
@@ -35,7 +36,10 @@ LISTING = (
 
 @dataclass
 class Run:
-    """What one pyinfra run did: exit code, everything it said, and per operation the outcome on each host."""
+    """What one pyinfra run did: exit code, everything it said, and per operation the outcome on each host.
+
+    Operations of one name, as there are for several services, count as one: with the outcome that stands first here.
+    """
 
     code: int
     text: str
@@ -56,9 +60,11 @@ def parse_run(code: int, text: str) -> Run:
     for line in text.splitlines():
         if starting := _STARTING.match(line):
             current = starting[1]
-            run.outcomes[current] = {}
+            run.outcomes.setdefault(current, {})
         elif current and (outcome := _OUTCOME.match(line)):
-            run.outcomes[current][outcome[1]] = outcome[2]
+            host, became = outcome.groups()
+            earlier = run.outcomes[current].get(host, became)
+            run.outcomes[current][host] = min(earlier, became, key=_SEVEREST_FIRST.index)
     return run
 
 
@@ -180,7 +186,8 @@ def everything(lab: Lab, host: str) -> dict[str, list[str]]:
     questions = {
         "files": f"find / -xdev \\( {pruned} \\) -prune -o -printf '%p %y %m %U:%G %l\\n' | sort",
         "contents": "find /etc /srv /opt /usr/local /home /root -xdev -type f ! -path '/root/.ssh/*' "
-        "-exec sha256sum {} + | sort -k 2",
+        # Kept by useradd and userdel of what was there before their last work.
+        "! -path '/etc/*-' -exec sha256sum {} + | sort -k 2",
         "packages": "dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\\n'",
         "accounts": "getent passwd; getent group",
         "units": "systemctl list-unit-files --no-legend --no-pager",

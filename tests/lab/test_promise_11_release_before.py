@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from rackserve.lab.gpu import GpuChoice
 from rackserve.lab.lab import Lab
+from tests.lab.archive_sites import WAY, ArchiveSite
+from tests.lab.checkpoints import MODEL
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import ROOT, Run, Site, differences, everything, serves
 from tests.lab.previous import check_out, run_by
+from tests.lab.sglang_wheel import VERSION, offer
 
 pytestmark = pytest.mark.lab
 
@@ -83,8 +87,37 @@ def test_a_second_run_of_this_release_changes_nothing(upgraded: Upgraded) -> Non
 
 
 def test_this_release_takes_off_all_that_the_one_before_brought(upgraded: Upgraded) -> None:
-    site = upgraded.site
+    cleaned(upgraded.site, upgraded.before)
+
+
+def cleaned(site: Site, before: dict[str, list[str]]) -> None:
+    """Take rackserve off the host: all is as before, but for models."""
     removal = site.deploy(script="deploys/uninstall.py")
     assert removal.code == 0, removal.text
-    left = differences(upgraded.before, everything(site.lab, "h1"))
+    left = differences(before, everything(site.lab, "h1"))
     assert [line for lines in left.values() for line in lines if "/srv/models" not in line] == []
+
+
+@pytest.mark.full
+def test_a_host_with_a_card_and_a_python_runtime_converges_and_is_cleaned_too(
+    lab_factory: LabFactory, tmp_path: Path
+) -> None:
+    lab = lab_factory("previousgpu")
+    lab.up(1, "bookworm", gpus=GpuChoice("l40s", 1))
+    (lab.depot_dir / WAY).mkdir(parents=True)
+    site = ArchiveSite(lab, tmp_path, "sglang")
+    offer(lab, tmp_path)
+    site.service |= {"model": MODEL, "runtime_version": VERSION}
+    site.data["catalog"].append(str(tmp_path / "cuda.toml"))
+    before = everything(lab, "h1")
+    run_by(site, check_out(tmp_path))
+    run = site.deploy(script="deploys/site.py")
+    assert run.code == 0, run.text
+    assert starts(lab, "chat") == 1
+    run_by(site, ROOT)
+    run = site.deploy(script="deploys/site.py")
+    assert run.code == 0, run.text
+    assert starts(lab, "chat") <= 2
+    assert site.completion()["usage"]["completion_tokens"] == 3
+    assert site.deploy(script="deploys/site.py").changed("h1") == []
+    cleaned(site, before)
