@@ -37,6 +37,13 @@ def from_a_card(lab_factory: LabFactory, folder: Path) -> tuple[Site, str]:
     return site, "deploys/site.py"
 
 
+# test_drivers and test_sglang ask the same of each half of what a host with a card gets.
+KINDS = [
+    pytest.param(from_memory, id="memory"),
+    pytest.param(from_a_card, id="card", marks=pytest.mark.full),
+]
+
+
 @dataclass
 class Predicted:
     """What a dry run on a virgin host has said, the host's files before and after it, and the run that came then."""
@@ -47,7 +54,7 @@ class Predicted:
     run: Run
 
 
-@pytest.fixture(scope="module", params=[from_memory, from_a_card], ids=["memory", "card"])
+@pytest.fixture(scope="module", params=KINDS)
 def predicted(
     request: pytest.FixtureRequest, lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory
 ) -> Predicted:

@@ -83,7 +83,7 @@ TROUBLES = {
     "h1": Trouble(dead_model_mirror, MODEL, ("not fetched: http://", "Could")),
     "h2": Trouble(wrong_checksum, MODEL, (f", expected {'f' * 64}", "not used: http://")),
     "h3": Trouble(full_disk, MODEL, ("/srv/models/.staging has 8 MiB free, 20 MiB are needed",)),
-    "h4": Trouble(held_package_lock, PACKAGES, ("lock was locked by",)),
+    "h4": Trouble(held_package_lock, PACKAGES, ("packages not installed: curl", "lock was locked by")),
     "h5": Trouble(dead_package_mirror, PACKAGES, ("packages not installed: curl", "E: Failed to fetch")),
     "h6": Trouble(wrong_tag, TAG, (f"gpu_tag says cpu, the PCI bus has {H100} (tag h100-pcie): correct the tag",)),
 }

@@ -15,7 +15,7 @@ from tests.lab.archive_sites import HOST, LOOPBACK, ArchiveSite, driven, stopped
 from tests.lab.checkpoints import MODEL
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
-from tests.lab.sglang_wheel import VERSION, offer
+from tests.lab.sglang_wheel import CUDA, VERSION, offer
 from tests.lab.talking import IN_SCHEMA, keeps_to_schema
 
 pytestmark = pytest.mark.lab
