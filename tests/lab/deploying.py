@@ -190,7 +190,8 @@ def everything(lab: Lab, host: str) -> dict[str, list[str]]:
         "! -path '/etc/*-' -exec sha256sum {} + | sort -k 2",
         "packages": "dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\\n'",
         "accounts": "getent passwd; getent group",
-        "units": "systemctl list-unit-files --no-legend --no-pager",
+        # Transient ones are logins, our own among them.
+        "units": "systemctl list-unit-files --no-legend --no-pager | grep -v transient",
     }
     return {kind: lab.ssh(host, command).stdout.splitlines() for kind, command in questions.items()}
 
