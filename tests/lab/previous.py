@@ -12,6 +12,7 @@ import pytest
 
 from tests.lab.deploying import ROOT, Site
 
+# Moved forward to the last commit of each release.
 NAMED_IN = Path(__file__).with_name("previous.txt")
 REQUIREMENTS = "requirements/dev.txt"
 
