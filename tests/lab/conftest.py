@@ -6,15 +6,15 @@ import os
 import shutil
 import signal
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 
 import pytest
 
-from rackserve.domain.errors import LabError, LockedError
+from rackserve.domain.errors import LabError
 from rackserve.lab.lab import Lab
 from rackserve.lab.shell import require_machine
+from tests.lab.left_over import remove_left_over
 
 LabFactory = Callable[[str], Lab]
 
@@ -26,7 +26,7 @@ def _machine() -> None:
         require_machine()
     except LabError as error:
         pytest.skip(str(error))
-    _remove_left_over()
+    remove_left_over()
 
 
 @contextmanager
@@ -54,15 +54,6 @@ def lab_factory(_machine: None) -> Iterator[LabFactory]:
     """For labs of one module. They go with it: each host takes six of the kernel's 128 inotify instances of root."""
     with _making() as make:
         yield make
-
-
-def _remove_left_over() -> None:
-    """Take down the labs of test runs that were killed: their names end in a process that is gone."""
-    for folder in Lab("test").names.folder.parent.glob("test-*-*"):
-        if not Path("/proc", folder.name.rsplit("-", 1)[1]).exists():
-            # Another test process that starts at the same time may have begun to.
-            with suppress(LockedError):
-                Lab(folder.name).down()
 
 
 @pytest.fixture(scope="module")

@@ -8,9 +8,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from rackserve.lab.elf import STANDINS
-from rackserve.lab.lab import Lab
-from tests.lab.archive_sites import WAY
-from tests.lab.checkpoints import offer_checkpoint, pinned_at, requirements_entry
 from tests.operations.environment_bench import torch, wheel
 
 VERSION, CUDA = "0.5.23", "13.0"
@@ -31,14 +28,3 @@ def wheels(folder: Path, cuda: str | None) -> list[Path]:
         path.write_bytes(content)
         paths.append(path)
     return paths
-
-
-def offer(lab: Lab, folder: Path) -> None:
-    """Wheels for CUDA and for the CPU in the depot, and in `folder` a catalogue of each with its model."""
-    model = offer_checkpoint(lab, folder)
-    for name, cuda in (("cuda", CUDA), ("cpu", None)):
-        files = wheels(lab.depot_dir / WAY / name, cuda)
-        pinned = folder / f"{name}.txt"
-        pinned.write_text(pinned_at(f"{lab.depot_url}/{WAY}/{name}", *files))
-        entry = requirements_entry("sglang", VERSION, "cuda", pinned, gib=1, more=f'family = "{CUDA}"\n')
-        (folder / f"{name}.toml").write_text(f"{model}\n{entry}")

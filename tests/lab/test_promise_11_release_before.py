@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from tests.lab.checkpoints import MODEL
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import ROOT, Run, Site, differences, everything, serves
 from tests.lab.previous import check_out, run_by
-from tests.lab.sglang_wheel import VERSION, offer
+from tests.lab.sglang_wheel import VERSION
+from tests.lab.test_sglang import offer
 
 pytestmark = pytest.mark.lab
 
@@ -107,13 +109,17 @@ def test_a_host_with_a_card_and_a_python_runtime_converges_and_is_cleaned_too(
     (lab.depot_dir / WAY).mkdir(parents=True)
     site = ArchiveSite(lab, tmp_path, "sglang")
     offer(lab, tmp_path)
+    own, known_before = tmp_path / "cuda.toml", tmp_path / "cuda-before.toml"
+    # That release knows no packages of its own for what is pinned.
+    known_before.write_text(re.sub(r"(?m)^packages = .*\n", "", own.read_text()))
     site.service |= {"model": MODEL, "runtime_version": VERSION}
-    site.data["catalog"].append(str(tmp_path / "cuda.toml"))
+    site.data["catalog"].append(str(known_before))
     before = everything(lab, "h1")
     run_by(site, check_out(tmp_path))
     run = site.deploy(script="deploys/site.py")
     assert run.code == 0, run.text
     assert starts(lab, "chat") == 1
+    site.data["catalog"][-1] = str(own)
     run_by(site, ROOT)
     run = site.deploy(script="deploys/site.py")
     assert run.code == 0, run.text

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.archive_sites import HOST, LOOPBACK, ArchiveSite, driven, stopped_under_a_stream
-from tests.lab.checkpoints import MODEL
+from rackserve.lab.lab import Lab
+from tests.lab.archive_sites import HOST, LOOPBACK, WAY, ArchiveSite, driven, stopped_under_a_stream
+from tests.lab.checkpoints import MODEL, offer_checkpoint, pinned_at, requirements_entry
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
-from tests.lab.sglang_wheel import CUDA, VERSION, offer
+from tests.lab.sglang_wheel import CUDA, VERSION, wheels
 from tests.lab.talking import IN_SCHEMA, keeps_to_schema
 
 pytestmark = pytest.mark.lab
@@ -50,6 +51,16 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> A
     }
     made.data["catalog"].append(str(folder / "cuda.toml"))
     return made
+
+
+def offer(lab: Lab, folder: Path) -> None:
+    model = offer_checkpoint(lab, folder)
+    for name, cuda in (("cuda", CUDA), ("cpu", None)):
+        files = wheels(lab.depot_dir / WAY / name, cuda)
+        pinned = folder / f"{name}.txt"
+        pinned.write_text(pinned_at(f"{lab.depot_url}/{WAY}/{name}", *files))
+        entry = requirements_entry("sglang", VERSION, "cuda", pinned, gib=1, more=f'family = "{CUDA}"\n')
+        (folder / f"{name}.toml").write_text(f"{model}\n{entry}")
 
 
 def test_a_host_with_its_driver_serves_and_a_second_run_changes_nothing(site: ArchiveSite) -> None:
