@@ -17,6 +17,8 @@ PACKAGES = "Driver | Driver packages installed"
 REPOSITORIES = "Driver | Package repositories as planned"
 VERSION = "580.178.04"
 NEWER = "580.190.01"
+# What stand-ins for the driver's packages run when they are configured: a shell command.
+POSTINST = "printf '#!/bin/sh\\n%s\\n' '{}' >/etc/lab-postinst && chmod 755 /etc/lab-postinst"
 # A service that computes nothing: what guards its start is what is looked at.
 SERVICE = """mkdir -p /etc/systemd/system && printf '%s\\n' '[Unit]' 'StartLimitBurst=5' 'StartLimitIntervalSec=1h' \
 '[Service]' 'ExecStart=/bin/sleep infinity' 'Restart=on-failure' 'RestartSec=1' \
