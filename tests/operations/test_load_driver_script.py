@@ -102,7 +102,7 @@ def test_a_module_that_does_not_compile_is_refused_in_the_compilers_own_words(ro
 
 
 def test_of_two_that_do_not_compile_the_drivers_own_is_named(root):
-    dkms(root, fails(root, "3.0", "zfs"), fails(root, "3.0", "nvidia"), code=11)
+    dkms(root, fails(root, "3.0", "nvidia"), fails(root, "3.0", "zfs"), code=11)
     assert load(root).stderr.strip().endswith(f"(see {LOG.format(module='nvidia')})")
 
 
