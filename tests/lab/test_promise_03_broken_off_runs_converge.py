@@ -25,6 +25,12 @@ SERVE = "deploys/serve.py"
 SEEDS = 50
 LONGEST_DELAY_S = 2.0
 IN_DPKG = "pgrep -x dpkg >/dev/null"
+HALF_WAY = "[ -e /run/half-way ]"
+# Some package of rackserve's that takes its time when it is removed, the first time.
+SLOW_REMOVAL = """for name in {names}; do [ -e /var/lib/dpkg/info/$name.list ] && break; done
+script=/var/lib/dpkg/info/$name.prerm
+[ -e $script ] || {{ printf '#!/bin/sh\\nexit 0\\n' >$script; chmod 755 $script; }}
+sed -i '2i [ -e /root/slept ] || {{ touch /root/slept /run/half-way; sleep 6; }}' $script"""
 PACKAGES = "dpkg-query -W -f '${db:Status-Abbrev}${Package}\\n' | sed -n 's/^ii //p'"
 OURS = "ls -d /etc/rackserve /opt/rackserve /var/*/rackserve /usr/libexec/rackserve 2>/dev/null; true"
 SERVICES_GONE = "Uninstall | Services gone"
@@ -109,6 +115,12 @@ class Fleet:
         self.boot()
         return run
 
+    def slow_removal(self) -> None:
+        """Have dpkg be long enough at a removal to be found there."""
+        for name in self.site.hosts:
+            brought = set(self.lab.ssh(name, PACKAGES).stdout.split()) - set(self.packages[name].split())
+            self.lab.ssh(name, SLOW_REMOVAL.format(names=" ".join(sorted(brought))))
+
     def boot(self) -> None:
         for name in self.site.hosts:
             self.lab.boot(name)
@@ -163,7 +175,8 @@ def test_services_are_gone_through_kills_and_power_cuts(serving: Fleet) -> None:
     lab = serving.lab
     serving.before(SERVICES_REMOVAL, "h1", "h2")
     services, packages, everything = map(starting, SERVICES_REMOVAL.operations)
-    acts = {services: power_cut(lab, "h1"), packages: when(IN_DPKG, lab, ["h2"], power_cut(lab, "h2", 0.1))}
+    serving.slow_removal()
+    acts = {services: power_cut(lab, "h1"), packages: when(HALF_WAY, lab, ["h2"], power_cut(lab, "h2", 0))}
     assert serving.broken_off(SERVICES_REMOVAL, acts).code == 1
     assert serving.broken_off(SERVICES_REMOVAL, {everything: kill(0.1)}).code == -9
     serving.converges(SERVICES_REMOVAL)
@@ -173,10 +186,10 @@ def test_a_run_that_broke_off_in_a_transaction_is_picked_up(driving: Fleet) -> N
     lab = driving.lab
     driving.before(DRIVING, "h1", "h2")
     for name in ("h1", "h2"):
-        lab.ssh(name, POSTINST.format("touch /run/half-way; sleep 4"))
+        lab.ssh(name, POSTINST.format("touch /run/half-way; sleep 6"))
     _, _, packages, files, loaded, ready = map(starting, DRIVING.operations)
     in_the_middle = both(power_cut(lab, "h1", 0), kill(0))
-    deploy_broken(driving.site, {packages: when("[ -e /run/half-way ]", lab, ["h1", "h2"], in_the_middle)}, DRIVERS)
+    deploy_broken(driving.site, {packages: when(HALF_WAY, lab, ["h1", "h2"], in_the_middle)}, DRIVERS)
     assert lab.ssh("h2", "systemctl is-active rackserve-packages", check=False).stdout.strip() in {
         "active",
         "activating",
@@ -193,11 +206,9 @@ def test_a_run_that_broke_off_in_a_transaction_is_picked_up(driving: Fleet) -> N
 def test_a_removal_that_lost_its_power_is_finished_by_the_next_run(driving: Fleet) -> None:
     lab = driving.lab
     driving.before(DRIVERS_REMOVAL, "h1", "h2")
-    # The first of ours whose script takes its time is where the power goes.
-    for name in ("h1", "h2"):
-        lab.ssh(name, "sed -i '2i touch /run/half-way; sleep 4' /var/lib/dpkg/info/nvidia-kernel-open-dkms.prerm")
+    driving.slow_removal()
     in_the_middle = both(power_cut(lab, "h1", 0), kill(0))
-    acts = {starting(PACKAGES_GONE): when("[ -e /run/half-way ]", lab, ["h1", "h2"], in_the_middle)}
+    acts = {starting(PACKAGES_GONE): when(HALF_WAY, lab, ["h1", "h2"], in_the_middle)}
     assert driving.broken_off(DRIVERS_REMOVAL, acts).code == -9
     assert driving.broken_off(DRIVERS_REMOVAL, {starting(ALL_GONE): power_cut(lab, "h2", 0.1)}).code == 1
     driving.converges(DRIVERS_REMOVAL)
