@@ -88,8 +88,9 @@ def builds(module: str) -> str:
     return f"mkdir -p /usr/lib/modules/$3/updates/dkms; touch /usr/lib/modules/$3/updates/dkms/{module}.ko"
 
 
-def load(root: PrivateRoot, kernel_owed: str = "") -> subprocess.CompletedProcess[str]:
-    return root.script("load-driver.sh", "digest", "nvidia", "", "yes", "no", "", kernel_owed)
+def load(root: PrivateRoot, kernel_owed: str = "", flavour: str = "") -> subprocess.CompletedProcess[str]:
+    """As on a host whose driver cannot be taken out while it runs."""
+    return root.script("load-driver.sh", "digest", "nvidia", flavour, "yes", "no", "", kernel_owed)
 
 
 @pytest.mark.parametrize("version", SAID)
@@ -143,3 +144,25 @@ def test_a_reboot_is_asked_for_again_in_the_same_boot_and_never_in_another(root)
     # Of another plan's driver it is the first one.
     root.path(OWED).write_text("another another-boot its kernel\n")
     assert load(root, "its kernel").stdout.splitlines()[-1] == "reboot needed: its kernel"
+
+
+@pytest.mark.parametrize(
+    ("version", "flavour", "reason"),
+    [
+        ("570.9", "proprietary", "nvidia 570.9 is loaded, 580.1 is installed"),
+        ("580.1", "open", "the proprietary nvidia is loaded, the open one is installed"),
+    ],
+)
+def test_what_is_loaded_in_place_of_the_installed_one_takes_a_reboot(root, version, flavour, reason):
+    dkms(root, builds("nvidia"))
+    write(root, "/sys/module/nvidia/version", f"{version}\n")
+    said = load(root, flavour=flavour).stdout.splitlines()
+    assert said[-1] == f"reboot needed: {reason}, and it cannot be taken out of a running system"
+
+
+def test_what_is_loaded_as_it_is_installed_stays(root):
+    dkms(root, builds("nvidia"))
+    write(root, "/sys/module/nvidia/version", "580.1\n")
+    done = load(root, flavour="proprietary")
+    assert (done.returncode, "reboot" in done.stdout) == (0, False)
+    assert not root.path(OWED).exists()
