@@ -69,11 +69,12 @@ def when(condition: str, lab: Lab, hosts: list[str], act: Act) -> Act:
     return waiting
 
 
-def both(*acts: Act) -> Act:
-    """One after the other."""
+def all_at_once(lab: Lab, host: str, after_s: float = 0.1) -> Act:
+    """Let the operation get going, cut the power of this host, and kill the run for all others."""
 
     def act(process: subprocess.Popen[str]) -> None:
-        for each in acts:
-            each(process)
+        time.sleep(after_s)
+        lab.kill(host)
+        process.kill()
 
     return act

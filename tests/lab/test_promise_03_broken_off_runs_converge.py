@@ -17,8 +17,8 @@ from rackserve.lab.gpu import GpuChoice
 from rackserve.lab.lab import Lab
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, Site, serves
-from tests.lab.gpu_sites import DRIVERS, POSTINST, UNINSTALL
-from tests.lab.interrupting import Act, both, deploy_broken, kill, power_cut, starting, when
+from tests.lab.gpu_sites import DRIVERS, NO_WAIT, POSTINST, UNINSTALL
+from tests.lab.interrupting import Act, all_at_once, deploy_broken, kill, power_cut, starting, when
 
 pytestmark = pytest.mark.lab
 
@@ -113,7 +113,7 @@ class Fleet:
             self.lab.restore("deployed" if job is self.removal else "virgin", *names)
 
     def broken_off(self, job: Job, acts: Mapping[str, Act]) -> Run:
-        """A run of the job that does not end well, and all hosts up again after it."""
+        """A run of the job to which this happens, and all hosts up again after it."""
         run = deploy_broken(self.site, acts, job.script)
         self.boot()
         return run
@@ -153,6 +153,9 @@ def serving(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -
 def driving(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Fleet:
     lab = lab_factory("interruptedgpu")
     lab.up(2, "bookworm", gpus=GpuChoice("l40s", 2))
+    for host in lab.hosts():
+        # Half a driver is waited for at a boot.
+        lab.ssh(host.name, NO_WAIT)
     return Fleet(Site(lab, tmp_path_factory.mktemp("driving")), DRIVING, DRIVERS_REMOVAL)
 
 
@@ -161,16 +164,11 @@ def driving(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -
 
 def test_serving_is_reached_through_kills_and_power_cuts(serving: Fleet) -> None:
     lab = serving.lab
-    packages, release, model, *_, units, served = map(starting, SERVING.operations)
+    packages, release, *_, served = map(starting, SERVING.operations)
     serving.before(SERVING, "h1", "h2")
-    first = serving.broken_off(
-        SERVING, {packages: when(IN_DPKG, lab, ["h1"], power_cut(lab, "h1", 0.3)), release: kill(0.1)}
-    )
-    assert first.code == -9
-    second = serving.broken_off(SERVING, {model: power_cut(lab, "h2"), units: kill(0.05)})
-    assert second.code == -9
-    third = serving.broken_off(SERVING, {units: power_cut(lab, "h1", 0.05), served: kill(0.25)})
-    assert third.code == -9
+    serving.broken_off(SERVING, {packages: when(IN_DPKG, lab, ["h1"], all_at_once(lab, "h1", 0.3))})
+    serving.broken_off(SERVING, {release: all_at_once(lab, "h2")})
+    serving.broken_off(SERVING, {served: all_at_once(lab, "h1", 0.25)})
     serving.converges(SERVING)
 
 
@@ -179,9 +177,9 @@ def test_services_are_gone_through_kills_and_power_cuts(serving: Fleet) -> None:
     serving.before(SERVICES_REMOVAL, "h1", "h2")
     services, packages, everything = map(starting, SERVICES_REMOVAL.operations)
     serving.slow_removal()
-    acts = {services: power_cut(lab, "h1"), packages: when(HALF_WAY, lab, ["h2"], power_cut(lab, "h2", 0))}
-    assert serving.broken_off(SERVICES_REMOVAL, acts).code == 1
-    assert serving.broken_off(SERVICES_REMOVAL, {everything: kill(0.05)}).code == -9
+    serving.broken_off(SERVICES_REMOVAL, {services: all_at_once(lab, "h1")})
+    serving.broken_off(SERVICES_REMOVAL, {packages: when(HALF_WAY, lab, ["h2"], all_at_once(lab, "h2", 0))})
+    serving.broken_off(SERVICES_REMOVAL, {everything: all_at_once(lab, "h1", 0.05)})
     serving.converges(SERVICES_REMOVAL)
 
 
@@ -190,9 +188,10 @@ def test_a_run_that_broke_off_in_a_transaction_is_picked_up(driving: Fleet) -> N
     driving.before(DRIVING, "h1", "h2")
     for name in ("h1", "h2"):
         lab.ssh(name, POSTINST.format(UNTIL_TOLD))
-    _, _, packages, files, loaded, ready = map(starting, DRIVING.operations)
-    in_the_middle = both(power_cut(lab, "h1", 0), kill(0))
-    deploy_broken(driving.site, {packages: when(HALF_WAY, lab, ["h1", "h2"], in_the_middle)}, DRIVERS)
+    *_, packages, _, loaded, ready = map(starting, DRIVING.operations)
+    deploy_broken(
+        driving.site, {packages: when(HALF_WAY, lab, ["h1", "h2"], all_at_once(lab, "h1", 0))}, DRIVING.script
+    )
     # It does not hang on the connection.
     assert lab.ssh("h2", "systemctl show -p ActiveState --value rackserve-packages").stdout.startswith("activ")
     driving.boot()
@@ -204,9 +203,8 @@ def test_a_run_that_broke_off_in_a_transaction_is_picked_up(driving: Fleet) -> N
         lab.ssh("h2", "touch /run/go")
 
     # The next run waits for it, and dies further on.
-    second = {packages: goes_on, files: power_cut(lab, "h2", 0.05), loaded: kill(0.1)}
-    assert driving.broken_off(DRIVING, second).code == -9
-    assert driving.broken_off(DRIVING, {loaded: power_cut(lab, "h1", 0.1), ready: kill(0.05)}).code == -9
+    driving.broken_off(DRIVING, {packages: goes_on, loaded: all_at_once(lab, "h2")})
+    driving.broken_off(DRIVING, {ready: all_at_once(lab, "h1", 0.05)})
     driving.converges(DRIVING)
 
 
@@ -214,10 +212,9 @@ def test_a_removal_that_lost_its_power_is_finished_by_the_next_run(driving: Flee
     lab = driving.lab
     driving.before(DRIVERS_REMOVAL, "h1", "h2")
     driving.slow_removal()
-    in_the_middle = both(power_cut(lab, "h1", 0), kill(0))
-    acts = {starting(PACKAGES_GONE): when(HALF_WAY, lab, ["h1", "h2"], in_the_middle)}
-    assert driving.broken_off(DRIVERS_REMOVAL, acts).code == -9
-    assert driving.broken_off(DRIVERS_REMOVAL, {starting(ALL_GONE): power_cut(lab, "h2", 0.05)}).code == 1
+    gone, everything = map(starting, DRIVERS_REMOVAL.operations)
+    driving.broken_off(DRIVERS_REMOVAL, {gone: when(HALF_WAY, lab, ["h1", "h2"], all_at_once(lab, "h1", 0))})
+    driving.broken_off(DRIVERS_REMOVAL, {everything: all_at_once(lab, "h2", 0.05)})
     driving.converges(DRIVERS_REMOVAL)
 
 

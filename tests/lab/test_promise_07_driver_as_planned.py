@@ -18,7 +18,7 @@ from rackserve.lab.gpu_host import cards
 from rackserve.lab.lab import Lab
 from rackserve.lab.pci import PciDevice
 from tests.lab.conftest import LabFactory
-from tests.lab.gpu_sites import DRIVERS, NEWER, PREFLIGHT, SERVICE, VERSION, GpuSite, publish
+from tests.lab.gpu_sites import DRIVERS, NEWER, NO_WAIT, PREFLIGHT, SERVICE, VERSION, GpuSite, publish
 from tests.lab.interrupting import deploy_broken
 
 pytestmark = pytest.mark.lab
@@ -27,10 +27,6 @@ LOADED = "Driver | Driver loaded"
 SERVICE_UNIT = "rackserve@chat"
 INSTALLED = "dpkg-query -W -f '${Version}\\n' nvidia-driver-cuda nvidia-kernel-open-dkms | sort -u"
 UPGRADE = "unattended-upgrade --verbose --dry-run 2>&1 | grep '^Packages that will be upgraded:'; true"
-# Cards of big boards and their links appear late, and are waited for; those of a lab do not.
-NO_WAIT = """mkdir -p /etc/systemd/system/gpu-ready.service.d && printf '%s\\n' '[Service]' 'ExecStart=' \
-'ExecStart=/usr/libexec/rackserve/gpu-ready --wait 0' >/etc/systemd/system/gpu-ready.service.d/lab.conf
-systemctl daemon-reload"""
 # As when the kernel's own module has got the cards first, with a console on it: it cannot be taken out.
 NOUVEAU_FIRST = "rm -rf /sys/module/nvidia* /proc/driver/nvidia; mkdir /sys/module/nouveau; touch /run/lab-display"
 # And again at every boot.
