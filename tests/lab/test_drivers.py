@@ -39,15 +39,15 @@ LOADS = ["Driver | Modules and checks as planned", "Driver | Driver loaded", "Dr
 # Each way in which a driver gets onto a host: built from a vendor's repository, ready-made and signed by the
 # distribution, AMD's (which takes a reboot); with switches, proprietary, and Intel's (which the kernel brings).
 CHOICES = {
-    "debian-12": ("bookworm", GpuChoice("l40s", 2)),
-    "ubuntu-24.04-signed": ("bookworm", GpuChoice("l40s", 1, "ubuntu-24.04")),
-    "ubuntu-24.04-amd": ("bookworm", GpuChoice("mi300x", 8, "ubuntu-24.04")),
-    "debian-13-switches": ("trixie", GpuChoice("h100-sxm-80gb", 8)),
-    "debian-13-nvlink5": ("trixie", GpuChoice("b200", 8)),
-    "ubuntu-22.04-proprietary": ("bookworm", GpuChoice("v100-32gb-sxm", 4, "ubuntu-22.04")),
-    "ubuntu-26.04-intel": ("trixie", GpuChoice("arc-b580", 1, "ubuntu-26.04")),
+    "debian_12": ("bookworm", GpuChoice("l40s", 2)),
+    "ubuntu_24_04_signed": ("bookworm", GpuChoice("l40s", 1, "ubuntu-24.04")),
+    "ubuntu_24_04_amd": ("bookworm", GpuChoice("mi300x", 8, "ubuntu-24.04")),
+    "debian_13_switches": ("trixie", GpuChoice("h100-sxm-80gb", 8)),
+    "debian_13_nvlink5": ("trixie", GpuChoice("b200", 8)),
+    "ubuntu_22_04_proprietary": ("bookworm", GpuChoice("v100-32gb-sxm", 4, "ubuntu-22.04")),
+    "ubuntu_26_04_intel": ("trixie", GpuChoice("arc-b580", 1, "ubuntu-26.04")),
 }
-SHORT = ("debian-12", "ubuntu-24.04-signed", "ubuntu-24.04-amd")
+SHORT = ("debian_12", "ubuntu_24_04_signed", "ubuntu_24_04_amd")
 NAMES = [pytest.param(name, marks=[] if name in SHORT else [pytest.mark.full]) for name in CHOICES]
 
 
