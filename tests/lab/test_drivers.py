@@ -55,9 +55,8 @@ class Group(Site):
     """One inventory of hosts of which each is the only one of its lab."""
 
     def __init__(self, labs: dict[str, Lab], folder: Path) -> None:
+        super().__init__(next(iter(labs.values())), folder)
         self.labs = labs
-        self.lab = next(iter(labs.values()))
-        self.file = folder / "site.py"
         self.hosts = {name: host_data(lab) for name, lab in labs.items()}
         self._pristine = copy.deepcopy(self.hosts)
 
