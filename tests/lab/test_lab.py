@@ -92,8 +92,8 @@ def test_a_snapshot_brings_back_files_deletions_and_cards_and_spares_the_others(
         lab.restore("first", "h1")
         assert lab.boot_id("h1") != first
         assert lab.boot_id("h2") == other
-        assert lab.ssh("h1", "cat /root/note; ls -A /root /etc/skel; hostname").stdout.split() == [
-            *("first", "/etc/skel:", "/root:", ".ssh", "note", "h1")
+        assert lab.ssh("h1", "cat /root/note; ls -A /etc/skel; ls /root; hostname").stdout.split() == [
+            *("first", "note", "h1")
         ]
         assert lab.ssh("h1", "ls /etc/issue", check=False).returncode == 2
         assert "41:00.0 0302: 10de:2331" in lab.ssh("h1", "lspci -n").stdout
@@ -105,15 +105,18 @@ def test_a_snapshot_brings_back_files_deletions_and_cards_and_spares_the_others(
 
 
 def test_a_host_stands_still_while_it_is_copied_and_goes_on_afterwards(lab):
-    lab.ssh("h1", "systemd-run --unit=writer sh -c 'i=0; while :; do i=$((i+1)); echo $i >/root/count; done'")
+    lab.ssh("h1", "systemd-run --unit=writer sh -c 'while :; do echo >>/root/count; done'")
     count = lab.folder("h1").upper / "root/count"
     try:
         with cgroups.frozen(lab.names.cgroup("h1")):
-            before = count.read_text()
+            before = count.stat().st_size
             time.sleep(0.2)
-            assert count.read_text() == before
-        time.sleep(0.2)
-        assert count.read_text() != before
+            assert count.stat().st_size == before
+        for _ in range(100):
+            time.sleep(0.1)
+            if count.stat().st_size > before:
+                break
+        assert count.stat().st_size > before > 0
     finally:
         lab.ssh("h1", "systemctl stop writer; rm /root/count")
 
