@@ -93,7 +93,9 @@ def test_a_snapshot_brings_back_files_deletions_and_cards_and_spares_the_others(
         assert lab.boot_id("h1") != first
         assert lab.boot_id("h2") == other
         assert lab.ssh("h1", "cat /root/note; ls -A /etc/skel; ls /root; hostname").stdout.split() == [
-            *("first", "note", "h1")
+            "first",
+            "note",
+            "h1",
         ]
         assert lab.ssh("h1", "ls /etc/issue", check=False).returncode == 2
         assert "41:00.0 0302: 10de:2331" in lab.ssh("h1", "lspci -n").stdout
