@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Mapping
 
 from rackserve.lab.lab import Lab
-from tests.lab.deploying import ROOT, RUN_TIMEOUT_S, Run, Site, parse_run
+from tests.lab.deploying import RUN_TIMEOUT_S, Run, Site, parse_run
 
 Act = Callable[[subprocess.Popen[str]], None]
 # A host has to come to the point that is waited for within this.
@@ -22,11 +21,11 @@ def starting(operation: str) -> str:
 
 def deploy_broken(site: Site, acts: Mapping[str, Act], script: str = "deploys/serve.py") -> Run:
     """Deploy, and act where the run says a text. All of them have to come, in this order."""
-    command = [sys.executable, "-m", "pyinfra", "-y", str(site.write()), script]
+    command = [site.python, "-m", "pyinfra", "-y", str(site.write()), script]
     quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
     lines, left = [], list(acts)
     with subprocess.Popen(
-        command, cwd=ROOT, env=site.environment, stderr=subprocess.PIPE, text=True, **quiet
+        command, cwd=site.tree, env=site.environment, stderr=subprocess.PIPE, text=True, **quiet
     ) as process:
         assert process.stderr is not None
         for line in process.stderr:

@@ -16,10 +16,9 @@ from typing import Any
 import pytest
 
 from rackserve.lab.gpu import GpuChoice, plan_of
-from rackserve.lab.inventory import inventory_hosts
 from rackserve.lab.lab import Lab
 from tests.lab.conftest import LabFactory
-from tests.lab.deploying import Run, Site
+from tests.lab.deploying import Run, Site, inventory_of
 from tests.lab.gpu_sites import DRIVERS, UNINSTALL
 
 pytestmark = pytest.mark.lab
@@ -57,7 +56,7 @@ class Group(Site):
     def __init__(self, labs: dict[str, Lab], folder: Path) -> None:
         super().__init__(next(iter(labs.values())), folder)
         self.labs = labs
-        self.hosts = {name: host_data(lab) for name, lab in labs.items()}
+        self.hosts = {name: inventory_of(lab)["h1"] for name, lab in labs.items()}
         self._pristine = copy.deepcopy(self.hosts)
 
     def predictions(self) -> dict[str, list[str]]:
@@ -69,14 +68,6 @@ class Group(Site):
 
     def seen(self) -> dict[str, Seen]:
         return {name: seen(lab) for name, lab in self.labs.items()}
-
-
-def host_data(lab: Lab) -> dict[str, Any]:
-    """What the lab's own inventory says of its host."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("RACKSERVE_LAB", lab.names.lab)
-        ((_, data),) = inventory_hosts()
-    return {**data, "services": []}
 
 
 @dataclass(frozen=True)
