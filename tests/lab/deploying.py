@@ -21,7 +21,8 @@ from rackserve.lab.lab import Lab
 ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT_S = 300
 _STARTING = re.compile(r"^--> Starting operation: (.+?)\s*$")
-_OUTCOME = re.compile(r"^\s+\[(\w+)\] (Success|No changes|Error)")
+# pyinfra fills names up to the longest one's length.
+_OUTCOME = re.compile(r"^\s+\[(\w+)\] +(Success|No changes|Error)")
 _SEVEREST_FIRST = ("Error", "Success", "No changes")
 
 # What a run may not touch on a host: everything but what the running system itself writes all the time.
