@@ -22,13 +22,25 @@ def looks(lab: Lab, host: str, between_s: float, answer_s: float, metrics_s: flo
     """Have the health check look after so many seconds, and wait so long for an answer and for metrics."""
     drop_in = f"{_UNITS}/rackserve-health@.timer.d"
     lengths = f"s/^PROBE_S = .*/PROBE_S = {answer_s}/; s/^METRICS_S = .*/METRICS_S = {metrics_s}/"
-    often = f"[Timer]\nOnActiveSec=\nOnActiveSec={between_s}s\nOnUnitInactiveSec=\nOnUnitInactiveSec={between_s}s\n"
+    # The empty word takes back both. More than five looks in ten seconds systemd would refuse.
+    often = f"[Timer]\nOnActiveSec=\nOnActiveSec={between_s}s\nOnUnitInactiveSec={between_s}s\n"
     lab.ssh(host, f"cp -a {HEALTH} /root/health; sed -i '{lengths}' {HEALTH}; ! cmp -s {HEALTH} /root/health")
     lab.ssh(host, f"mkdir -p {drop_in}; cat >{drop_in}/test.conf; {_RELOADED}", input=often)
     try:
         yield
     finally:
         lab.ssh(host, f"mv /root/health {HEALTH}; rm -r {drop_in}; {_RELOADED}")
+
+
+@contextmanager
+def drain(lab: Lab, host: str, seconds: int) -> Iterator[None]:
+    """Have a stop of the service wait so long for requests in flight."""
+    facts = "/etc/rackserve/services/chat.json"
+    lab.ssh(host, f'cp -a {facts} /root/facts; sed -i \'s/"drain_s": [0-9]*/"drain_s": {seconds}/\' {facts}')
+    try:
+        yield
+    finally:
+        lab.ssh(host, f"mv /root/facts {facts}")
 
 
 @contextmanager

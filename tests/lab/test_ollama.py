@@ -36,10 +36,10 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> A
     return made
 
 
-def offer(site: ArchiveSite, version: str, name: str = "", **contents: tuple[str, ...]) -> str:
-    archive = site.lab.depot_dir / WAY / f"ollama-{name or version}.tar.zst"
+def offer(site: ArchiveSite, version: str) -> str:
+    archive = site.lab.depot_dir / WAY / f"ollama-{version}.tar.zst"
     if not archive.exists():
-        ollama_archive(archive, version, **contents)
+        ollama_archive(archive, version)
     return site.offer(version, archive, "sha256")
 
 
@@ -99,17 +99,6 @@ def test_an_archive_of_another_version_than_planned_changes_nothing(site: Archiv
     assert f"client version is {NEWER}" in run.said_of(HOST)
     assert main_pid(site.lab, HOST) == before
     offer(site, VERSION)
-
-
-def test_an_archive_without_cuda_is_found_out_and_the_way_back_serves_again(site: ArchiveSite) -> None:
-    offer(site, VERSION, "cpu-only", libraries=("vulkan",))
-    run = site.deploy()
-    assert run.code == 1
-    assert run.failed(HOST) == [CHANGES[-1]]
-    assert "the runtime computes on the CPU" in run.said_of(HOST)
-    offer(site, VERSION)
-    site.served()
-    assert serves(site.lab, HOST)
 
 
 def test_a_service_that_is_gone_leaves_nothing(site: ArchiveSite) -> None:

@@ -38,7 +38,7 @@ LENGTH = 2048
 LONGEST = 1900
 LOOKS = 3
 # Seconds between looks, and that a look waits for an answer and for metrics.
-SHIPPED, SOON = (30, 60, 60), (1, 5, 5)
+SHIPPED, SOON = (30, 60, 60), (3, 4, 4)
 LENGTHS = pytest.mark.parametrize(
     "lengths", [pytest.param(SOON, id="soon"), pytest.param(SHIPPED, id="shipped", marks=pytest.mark.full)]
 )
@@ -116,7 +116,7 @@ def is_left_alone(site: Site, process: str, streams: int, tokens: int) -> None:
     # By hand, and not whenever the timer is.
     site.lab.ssh("h1", "systemctl stop rackserve-health@chat.timer; systemctl start rackserve-health@chat")
     # Metrics come between two batches, which are slow here.
-    with shortened.looks(site.lab, "h1", 1, 2, 30), braked(site.lab, "h1", process_of(site.lab, "h1", process), 0.5):
+    with shortened.looks(site.lab, "h1", 3, 2, 30), braked(site.lab, "h1", process_of(site.lab, "h1", process), 0.5):
         begun = [client.stream(max_tokens=tokens, ignore_eos=True) for _ in range(streams)]
         for stream in begun:
             stream.started()
