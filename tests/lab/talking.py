@@ -151,17 +151,18 @@ def process_of(lab: Lab, host: str, words: str) -> str:
     return pid
 
 
-def outlives(lab: Lab, host: str, client: Client, process: str, stop: Callable[[], object]) -> None:
-    """Take the server away under a stream: the stream ends first.
+def outlives(
+    lab: Lab, host: str, client: Client, process: str, stop: Callable[[], object], tokens: int = STREAM_TOKENS
+) -> None:
+    """Have `stop` take the server away under a stream: the stream ends first.
 
-    process: what the command line of the one that computes has in it. It goes on with that once `stop` has returned,
-    which is when the stop is under way.
+    process: what the command line of the one that computes has in it. It goes on with that once the stop is under way.
     """
     with braked(lab, host, process_of(lab, host, process)):
-        stream = client.stream(max_tokens=STREAM_TOKENS, ignore_eos=True)
+        stream = client.stream(max_tokens=tokens, ignore_eos=True)
         stream.started()
         stop()
-        wait_for(lab, host, 60, ActiveState="deactivating")
+        wait_for(lab, host, 240, ActiveState="deactivating")
         before = stream.chunks
         assert not stream.done
     stream.finish()

@@ -11,6 +11,7 @@ from rackserve.lab.runtime_archives import ollama_archive
 from tests.lab.archive_sites import HOST, WAY, ArchiveSite, driven, stopped_under_a_stream
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
+from tests.lab.hanging import LENGTHS, Lengths, is_ended_and_comes_back
 
 pytestmark = pytest.mark.lab
 
@@ -63,6 +64,12 @@ def test_whoever_reaches_the_server_cannot_delete_the_model(site: ArchiveSite) -
 def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite) -> None:
     assert stopped_under_a_stream(site, tokens=80).endswith("data: [DONE]\n\n")
     assert serves(site.lab, HOST)
+
+
+@LENGTHS
+def test_a_server_without_metrics_that_hangs_is_ended_and_comes_back(site: ArchiveSite, lengths: Lengths) -> None:
+    """Only the time that it computes tells whether it is busy."""
+    is_ended_and_comes_back(site.lab, HOST, "standin/ollama serve", lengths)
 
 
 def test_ollamas_own_unit_is_refused_on_a_planned_port_and_else_told_of(site: ArchiveSite) -> None:

@@ -7,27 +7,15 @@ of the other runtimes ask their stand-ins for the end of a stream.
 from __future__ import annotations
 
 import shlex
-import time
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack
 
 import pytest
 
 from tests.contract.harness import ROOT
-from tests.lab import shortened
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, Site, main_pid, serves
-from tests.lab.talking import (
-    STREAM_TOKENS,
-    Client,
-    braked,
-    client_of,
-    outlives,
-    process_of,
-    told_to_stop,
-    unit_state,
-    wait_for,
-)
+from tests.lab.hanging import LENGTHS, Lengths, is_ended_and_comes_back, is_left_alone
+from tests.lab.talking import STREAM_TOKENS, Client, client_of, outlives, process_of, told_to_stop, wait_for
 from tests.lab.vllm_site import MOST, linked
 
 pytestmark = pytest.mark.lab
@@ -36,12 +24,6 @@ LLAMA, ENGINE = "llama-server", "VLLM::EngineCore"
 LENGTH = 2048
 # What fits into a slot of llama-server beside a short prompt.
 LONGEST = 1900
-LOOKS = 3
-# Seconds between looks, and that a look waits for an answer and for metrics.
-SHIPPED, SOON = (30, 60, 60), (3, 4, 4)
-LENGTHS = pytest.mark.parametrize(
-    "lengths", [pytest.param(SOON, id="soon"), pytest.param(SHIPPED, id="shipped", marks=pytest.mark.full)]
-)
 REMOVED = "Services | Services that are not planned gone"
 SERVING = "Services | Service serving its plan"
 
@@ -51,7 +33,8 @@ def llama(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> 
     lab = lab_factory("promise10")
     lab.up(1, "forky")
     site = Site(lab, tmp_path_factory.mktemp("promise10"))
-    site.hosts["h1"]["services"][0]["max_model_len"] = LENGTH
+    # One thread: several wait for each other in turns, which takes them minutes on a machine that has more to do.
+    site.hosts["h1"]["services"][0] |= {"max_model_len": LENGTH, "threads": 1}
     return deployed(site)
 
 
@@ -75,71 +58,27 @@ def running(site: Site) -> Client:
     return client_of(site.lab, "h1")
 
 
-def looked(site: Site) -> str:
-    """What the health check has said."""
-    return site.lab.ssh("h1", "journalctl -u rackserve-health@chat --output cat --no-pager").stdout
-
-
-def is_ended_and_comes_back(site: Site, process: str, lengths: tuple[int, int, int]) -> None:
-    """Stop a process, as a hang does: the health check has the service start anew, and says why."""
-    between, answer_s, metrics_s = lengths
-    with ExitStack() as hurried:
-        if lengths != SHIPPED:
-            hurried.enter_context(shortened.restarts(site.lab, "h1"))
-            hurried.enter_context(shortened.looks(site.lab, "h1", between, answer_s, metrics_s))
-        before = main_pid(site.lab, "h1")[0]
-        site.lab.ssh("h1", f"kill -STOP {process_of(site.lab, 'h1', process)}")
-        deadline = time.monotonic() + LOOKS * sum(lengths) + 180
-        while unit_state(site.lab, "h1")["MainPID"] in {before, "0"}:
-            assert time.monotonic() < deadline, looked(site)
-            time.sleep(0.5)
-        wait_for(site.lab, "h1", 240, ActiveState="active", SubState="running")
-        assert serves(site.lab, "h1")
-        told = looked(site)
-    assert f"look {LOOKS} of {LOOKS} without an answer" in told
-    assert "rackserve@chat.service hangs" in told
-
-
 def outlives_a_run(site: Site, client: Client) -> Run:
     """Have a run take the server away under a stream, which ends first; the run."""
     with ThreadPoolExecutor(1) as pool:
         runs: list[Future[Run]] = []
-        outlives(site.lab, "h1", client, LLAMA, lambda: runs.append(pool.submit(site.deploy)))
+        # It has other things to do first.
+        outlives(site.lab, "h1", client, LLAMA, lambda: runs.append(pool.submit(site.deploy)), tokens=LONGEST // 2)
         run = runs[0].result()
     assert run.code == 0, run.text
     return run
 
 
-def is_left_alone(site: Site, process: str, streams: int, tokens: int) -> None:
-    """Have more to do than gets done in as many looks as a hang is given: nothing is ended, all streams are."""
-    client, before = running(site), main_pid(site.lab, "h1")
-    # By hand, and not whenever the timer is.
-    site.lab.ssh("h1", "systemctl stop rackserve-health@chat.timer; systemctl start rackserve-health@chat")
-    # Metrics come between two batches, which are slow here.
-    with shortened.looks(site.lab, "h1", 3, 2, 30), braked(site.lab, "h1", process_of(site.lab, "h1", process), 0.5):
-        begun = [client.stream(max_tokens=tokens, ignore_eos=True) for _ in range(streams)]
-        for stream in begun:
-            stream.started()
-        for _ in range(LOOKS + 1):
-            site.lab.ssh("h1", "systemctl start rackserve-health@chat")
-        assert not any(stream.done for stream in begun), [stream.error for stream in begun]
-    for stream in begun:
-        stream.finish()
-        assert stream.done, stream.error
-    assert looked(site).count("chat: busy, not hung: ") >= LOOKS + 1
-    assert main_pid(site.lab, "h1") == before
-    site.lab.ssh("h1", "systemctl start rackserve-health@chat.timer")
-
-
 @LENGTHS
-def test_llama_server_that_hangs_is_ended_and_comes_back(llama: Site, lengths: tuple[int, int, int]) -> None:
+def test_llama_server_that_hangs_is_ended_and_comes_back(llama: Site, lengths: Lengths) -> None:
     assert running(llama).ask(max_tokens=1)[0] == 200
-    is_ended_and_comes_back(llama, LLAMA, lengths)
+    is_ended_and_comes_back(llama.lab, "h1", LLAMA, lengths)
 
 
 def test_a_busy_llama_server_is_left_alone(llama: Site) -> None:
     # Its own request waits behind those.
-    is_left_alone(llama, LLAMA, streams=llama.hosts["h1"]["services"][0]["concurrency"], tokens=LONGEST)
+    slots = llama.hosts["h1"]["services"][0]["concurrency"]
+    is_left_alone(llama.lab, "h1", running(llama), LLAMA, streams=slots, tokens=LONGEST)
 
 
 def test_a_watch_that_was_switched_off_is_told_of_and_on_again_without_a_restart(llama: Site) -> None:
@@ -200,16 +139,17 @@ def test_a_stream_ends_before_its_service_is_removed(llama: Site) -> None:
 
 
 @LENGTHS
-def test_vllm_whose_engine_hangs_is_ended_and_comes_back(vllm: Site, lengths: tuple[int, int, int]) -> None:
+def test_vllm_whose_engine_hangs_is_ended_and_comes_back(vllm: Site, lengths: Lengths) -> None:
     client = running(vllm)
     assert client.ask(max_tokens=1)[0] == 200
     vllm.lab.ssh("h1", f"test $(curl -s -o /dev/null -w '%{{http_code}}' {client.url}/health) = 200")
-    is_ended_and_comes_back(vllm, ENGINE, lengths)
+    is_ended_and_comes_back(vllm.lab, "h1", ENGINE, lengths)
 
 
 @pytest.mark.full
 def test_a_busy_vllm_is_left_alone(vllm: Site) -> None:
-    is_left_alone(vllm, ENGINE, streams=vllm.hosts["h1"]["services"][0]["concurrency"], tokens=MOST)
+    slots = vllm.hosts["h1"]["services"][0]["concurrency"]
+    is_left_alone(vllm.lab, "h1", running(vllm), ENGINE, streams=slots, tokens=MOST)
 
 
 def test_a_stream_ends_before_a_stopped_vllm_does(vllm: Site) -> None:
