@@ -152,7 +152,7 @@ def process_of(lab: Lab, host: str, words: str) -> str:
 
 
 def outlives(
-    lab: Lab, host: str, client: Client, process: str, stop: Callable[[], object], tokens: int = STREAM_TOKENS
+    lab: Lab, host: str, client: Client, process: str, stop: Callable[[], object], *, tokens: int = STREAM_TOKENS
 ) -> None:
     """Have `stop` take the server away under a stream: the stream ends first.
 
