@@ -16,7 +16,7 @@ from tests.lab.talking import Client, braked, process_of, unit_state, wait_for
 LOOKS = 3
 Lengths: TypeAlias = tuple[int, int, int]
 # Seconds between looks, and that a look waits for an answer and for metrics.
-SHIPPED, SOON = (30, 60, 60), (3, 4, 4)
+SHIPPED, SOON = (30, 60, 60), (2, 3, 3)
 LENGTHS = pytest.mark.parametrize(
     "lengths", [pytest.param(SOON, id="soon"), pytest.param(SHIPPED, id="shipped", marks=pytest.mark.full)]
 )
