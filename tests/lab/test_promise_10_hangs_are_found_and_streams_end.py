@@ -15,7 +15,7 @@ from tests.contract.harness import ROOT
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, Site, main_pid, serves
 from tests.lab.hanging import LENGTHS, Lengths, is_ended_and_comes_back, is_left_alone
-from tests.lab.talking import STREAM_TOKENS, Client, client_of, outlives, process_of, told_to_stop, wait_for
+from tests.lab.talking import Client, client_of, outlives, process_of, told_to_stop, wait_for
 from tests.lab.vllm_site import MOST, linked
 
 pytestmark = pytest.mark.lab
@@ -62,8 +62,7 @@ def outlives_a_run(site: Site, client: Client) -> Run:
     """Have a run take the server away under a stream, which ends first; the run."""
     with ThreadPoolExecutor(1) as pool:
         runs: list[Future[Run]] = []
-        # It has other things to do first.
-        outlives(site.lab, "h1", client, LLAMA, lambda: runs.append(pool.submit(site.deploy)), tokens=LONGEST // 2)
+        outlives(site.lab, "h1", client, LLAMA, lambda: runs.append(pool.submit(site.deploy)))
         run = runs[0].result()
     assert run.code == 0, run.text
     return run
@@ -121,12 +120,12 @@ def test_a_stream_ends_before_its_host_reboots(llama: Site) -> None:
     brake = f"until {stopping}; do kill -STOP {pid}; sleep 1; kill -CONT {pid}; sleep 0.005; done"
     unit = "systemd-run --quiet --unit=brake --collect --property=DefaultDependencies=no"
     llama.lab.ssh("h1", f"{unit} sh -c {shlex.quote(brake)}")
-    stream = client.stream(max_tokens=STREAM_TOKENS, ignore_eos=True)
+    stream = client.stream(max_tokens=LONGEST // 2, ignore_eos=True)
     stream.started()
     before = stream.chunks
     llama.lab.reboot("h1")
     stream.finish()
-    assert (before < STREAM_TOKENS // 2, stream.done) == (True, True), (before, stream.chunks, stream.error)
+    assert (before < LONGEST // 4, stream.done) == (True, True), (before, stream.chunks, stream.error)
     running(llama)
     assert serves(llama.lab, "h1")
 
