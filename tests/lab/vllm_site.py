@@ -29,7 +29,9 @@ _COMPILED = "vllm/model_executor/models/__pycache__/llama.cpython-311.pyc"
 _PROGRAM = """#!/{release}/bin/python
 import sys
 from vllm.entrypoints.cli.main import main
-sys.exit(main())
+# Its other processes begin by reading this too.
+if __name__ == "__main__":
+    sys.exit(main())
 """
 
 
