@@ -118,7 +118,7 @@ def wait_for(lab: Lab, host: str, seconds: float, service: str = "chat", **wante
         if wanted.items() <= state.items():
             return state
         assert time.monotonic() < deadline, f"{state}, expected {wanted}"
-        time.sleep(0.2)
+        time.sleep(0.5)
 
 
 def takes_all(site: Site, host: str) -> None:
