@@ -72,7 +72,7 @@ def test_it_listens_on_loopback_alone_and_loads_nothing_because_somebody_asks(si
 
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite) -> None:
-    assert stopped_under_a_stream(site, tokens=80).endswith("data: [DONE]\n\n")
+    assert stopped_under_a_stream(site, tokens=160).endswith("data: [DONE]\n\n")
     assert serves(site.lab, HOST)
 
 

@@ -62,7 +62,7 @@ def test_whoever_reaches_the_server_cannot_delete_the_model(site: ArchiveSite) -
 
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite) -> None:
-    assert stopped_under_a_stream(site, tokens=80).endswith("data: [DONE]\n\n")
+    assert stopped_under_a_stream(site, tokens=160).endswith("data: [DONE]\n\n")
     assert serves(site.lab, HOST)
 
 

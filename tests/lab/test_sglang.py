@@ -34,7 +34,7 @@ CHANGES = [
 ]
 # Seconds that drain waits for requests, and tokens that take longer than it and than the server then takes to look at
 # them (5 s), at 20 a second.
-DRAINS = [pytest.param(4, 240, id="soon"), pytest.param(30, 840, id="shipped", marks=pytest.mark.full)]
+DRAINS = [pytest.param(4, 320, id="soon"), pytest.param(30, 840, id="shipped", marks=pytest.mark.full)]
 
 
 @pytest.fixture(scope="module")
