@@ -151,14 +151,16 @@ def process_of(lab: Lab, host: str, words: str) -> str:
     return pid
 
 
-def outlives(lab: Lab, host: str, client: Client, process: str, stop: Callable[[], object]) -> None:
+def outlives(
+    lab: Lab, host: str, client: Client, process: str, stop: Callable[[], object], *, tokens: int = STREAM_TOKENS
+) -> None:
     """Have `stop` take the server away under a stream: the stream ends first.
 
     process: what the command line of the one that computes has in it. It goes on with that once the stop is under way.
     """
     pid = process_of(lab, host, process)
     with braked(lab, host, pid):
-        stream = client.stream(max_tokens=STREAM_TOKENS, ignore_eos=True)
+        stream = client.stream(max_tokens=tokens, ignore_eos=True)
         stream.started()
         # Not a token more, however long the stop takes to begin.
         lab.ssh(host, f"systemctl kill -s STOP brake; kill -STOP {pid}")
