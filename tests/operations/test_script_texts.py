@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 import subprocess
 from importlib import resources
 from pathlib import Path
 
 import pytest
+
+from tests import needs
 
 SCRIPTS = sorted(Path(str(resources.files("rackserve.operations") / "scripts")).glob("*.sh"))
 by_name = pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.name)
@@ -19,16 +20,14 @@ def test_there_are_scripts():
 
 
 @by_name
-@pytest.mark.parametrize("shell", ["sh", "dash", "bash"])
+@pytest.mark.parametrize("shell", needs.each_of("sh", "dash", "bash"))
 def test_a_script_is_shell(script, shell):
-    if shutil.which(shell) is None:
-        pytest.skip(f"{shell} is not installed")
     done = subprocess.run([shell, "-n", str(script)], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @by_name
-@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="shellcheck is not installed")
+@needs.programs("shellcheck")
 def test_shellcheck_has_nothing_to_say(script):
     done = subprocess.run(
         ["shellcheck", "--shell=sh", "--format=gcc", str(script)], capture_output=True, text=True, check=False

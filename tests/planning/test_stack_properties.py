@@ -6,7 +6,7 @@ import string
 from dataclasses import replace
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import load_catalog
@@ -14,6 +14,7 @@ from rackserve.domain.errors import Problem
 from rackserve.domain.gpu import Gpu
 from rackserve.planning.stack import Stack, StackRequest, solve
 from rackserve.planning.stack_rules import at_least, card_flavours, kernel_numbers, numbers, wish_of
+from tests.examples import examples
 
 CATALOG = load_catalog()
 FACTS = CATALOG.stacks
@@ -72,7 +73,7 @@ requests = st.builds(
     allow_eol=st.booleans(),
     secure_boot=st.none() | st.booleans(),
 )
-many = settings(max_examples=300, deadline=None)
+many = examples(300)
 
 
 @many
