@@ -140,7 +140,6 @@ def test_no_version_text_breaks_it(runtime, version):
 
 
 def test_every_version_that_the_catalogue_picks_is_in_the_option_table():
-    for entry in CATALOG.stacks.runtimes.values():
-        if entry.runtime in CATALOG.options:
-            for version in (entry.first, entry.pick, *entry.also):
-                assert version_problem(CATALOG, entry.runtime, version) is None
+    for entry in [entry for entry in CATALOG.stacks.runtimes.values() if entry.runtime in CATALOG.options]:
+        for version in (entry.first, entry.pick, *entry.also):
+            assert version_problem(CATALOG, entry.runtime, version) is None
