@@ -23,7 +23,7 @@ from rackserve.rendering.drivers import (
 )
 from rackserve.rendering.text import RenderedFile
 from tests import needs
-from tests.planning.test_driver_plan import CATALOG, outcome, planned
+from tests.planning.driver_pairs import CATALOG, outcome, planned
 
 needs_apt = needs.programs("apt-cache")
 PLANS = [
