@@ -42,7 +42,8 @@ def holds(body: list[ast.stmt], helpers: set[str]) -> bool:
     for statement in body:
         if asserts(statement, helpers):
             return True
-        if isinstance(statement, ast.If) and any(isinstance(node, ast.Return) for node in ast.walk(statement)):
+        ends = isinstance(statement, ast.If) and any(isinstance(node, ast.Return) for node in ast.walk(statement))
+        if ends and not holds(statement.body, helpers):
             return False
     return False
 
