@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 
 import pytest
@@ -14,6 +15,13 @@ _NOTHING_RAN = "everything was skipped: this run has shown nothing"
 
 def pytest_configure() -> None:
     environment.settle()
+    # As Ctrl-C does, it ends the labs and machines of the tests too.
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _interrupt)
+
+
+def _interrupt(number: int, _frame: object) -> None:
+    raise KeyboardInterrupt(signal.Signals(number).name)
 
 
 @pytest.fixture(scope="session")
