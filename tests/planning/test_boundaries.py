@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
@@ -11,8 +12,19 @@ import pytest
 from rackserve.catalog.loader import load_catalog
 from rackserve.cli import cost, where
 from rackserve.domain.errors import InputError
-from rackserve.planning import activation, allocator, alternatives, container_host, kv_cache, sizing, transaction
+from rackserve.domain.gpu_state import GpuState
+from rackserve.planning import (
+    activation,
+    allocator,
+    alternatives,
+    container_host,
+    kv_cache,
+    served,
+    sizing,
+    transaction,
+)
 from rackserve.planning import where as placement
+from rackserve.planning.fit import _ports
 from rackserve.planning.gpu_preflight import _space
 from rackserve.planning.instance import size_instance
 from rackserve.planning.kv_cache import Spec
@@ -23,6 +35,7 @@ from rackserve.planning.quantize import cannot
 from rackserve.planning.request import Request
 from rackserve.planning.runtime_choice import default_runtime
 from rackserve.planning.throughput import bound_notes, decode_bound
+from tests.planning.driver_pairs import planned as driver
 from tests.planning.making import cpu_host, plan
 from tests.planning.sizing import request, shape, sized
 from tests.planning.stacking import M4, T4, V100, card
@@ -53,7 +66,7 @@ def test_the_highest_ceiling_that_is_offered_is_92_percent(name):
     key = {"ceiling": "memory_ceiling", "utilization": "gpu_memory_utilization"}[name]
     least = least_mib(**{name: 0.92})
     asked = request(total_mib=least, max_model_len=8192, concurrency=1, **{name: 0.85})
-    assert [found.changes for found in alternatives._higher_ceiling(asked)] == [((key, 0.92),)]
+    assert [found.change for found in alternatives._higher_ceiling(asked)] == [((key, 0.92),)]
     assert list(alternatives._higher_ceiling(replace(asked, total_mib=least - 1))) == []
     assert list(alternatives._higher_ceiling(replace(asked, **{name: 0.92}))) == []
     assert list(alternatives._higher_ceiling(replace(asked, **{name: 0.9199}))) != []
@@ -89,8 +102,8 @@ def test_tensors_from_10_mib_on_are_rounded_to_2_mib_where_that_is_1_at_most(siz
 @pytest.mark.parametrize(("free", "short"), [(0, []), (-1, ["/", "/var", "/boot"])])
 def test_a_driver_needs_5_gib_2_gib_and_300_mib(free, short):
     there = {"/": 5120 + free, "/var": 2048 + free, "/boot": 300 + free}
-    state = SimpleNamespace(free_mib=there, boot_mounted=True)
-    lines = list(_space(SimpleNamespace(installs=True), state))
+    planned = driver("l40s", "debian-12")
+    lines = list(_space(planned, GpuState(system="debian-12", architecture="x86_64", kernel="6.1.0", free_mib=there)))
     assert [line.split()[0] for line in lines] == short
 
 
@@ -177,25 +190,26 @@ def test_layers_of_two_kinds_are_one_group_each_below_half_as_many_more(least, m
 def test_llama_server_has_256_slots(slots, refused):
     result = size_instance(request("h200", runtime="llama.cpp", quantization="Q4_K_M", concurrency=slots))
     assert (isinstance(result, str) and "at most 256 slots" in result) is refused
-    errors = plan(cpu_host(2**25, [{"name": "a", "model": "smollm2-135m-instruct", "concurrency": slots}])).errors
-    assert any("at most 256 slots" in error.message for error in errors) is refused
+    host = cpu_host(2**25, [{"name": "a", "model": "smollm2-135m-instruct", "concurrency": slots}])
+    assert told("at most 256 slots", plan, host) is refused
 
 
-def told(function: Any, *arguments: Any) -> bool:
+def told(words: str, function: Callable[..., Any], *arguments: Any) -> bool:
+    """Whether the problems that are raised, or returned, have these words."""
     try:
         found = function(*arguments)
     except InputError as error:
         found = error.problems
-    return any("x 1.2 is more than" in str(problem) for problem in found)
+    return any(words in str(problem) for problem in getattr(found, "errors", found))
 
 
 @pytest.mark.parametrize(("limit", "refused"), [(1200, False), (1199, True)])
 def test_where_and_cost_refuse_an_average_as_an_inventory_does(limit, refused):
     options = {"config": None, "gguf": None, "avg_tokens": 1000, "max_model_len": limit}
-    assert told(where._arguments, ("m", "i"), options) is refused
-    prices = dict.fromkeys(cost._PRICES) | {"efficiency": 0.5, "prompt": 800, "completion": 200}
-    pairs = {name: None for pair in cost._TOGETHER for name in pair}
-    assert told(cost._problems, pairs | prices | {"max_model_len": limit}) is refused
+    assert told("x 1.2 is more than", where._arguments, ("m", "i"), options) is refused
+    prices = dict.fromkeys([*cost._PRICES, "power_watts", "kwh_price", "gpu_hour", "api_input", "api_output"])
+    load = {"efficiency": 0.5, "prompt": 800, "completion": 200, "max_model_len": limit}
+    assert told("x 1.2 is more than", cost._number_problems, prices | load) is refused
 
 
 # what is offered
@@ -221,9 +235,48 @@ def test_the_next_3_smaller_models_are_offered(tried):
 
 def test_up_to_64_requests_are_offered_where_nobody_said_how_many(monkeypatch):
     monkeypatch.setattr(alternatives, "_fits", lambda _: sized())
-    assert [found.changes for found in alternatives._fewer(request())] == [(("concurrency", 64),)]
+    assert [found.change for found in alternatives._fewer(request())] == [(("concurrency", 64),)]
 
 
 @pytest.mark.parametrize(("count", "more"), [(8, ""), (9, " and 1 more")])
 def test_8_packages_are_named(count, more):
     assert transaction._listed("abcdefghi"[:count]) == "a, b, c, d, e, f, g, h" + more
+
+
+# what is seen of a card
+
+
+@pytest.mark.parametrize(
+    ("vendor", "vram_mib", "usable"),
+    [("nvidia", 100_000, 98_000), ("nvidia", 20_000, 19_500), ("amd", 100_000, 99_000), ("intel", 100_000, 95_000)],
+)
+def test_a_runtime_sees_this_much_of_a_card(vendor, vram_mib, usable):
+    gpu = card("x", "8.0").model_copy(update={"vendor": vendor, "vram_mib": vram_mib})
+    assert gpu.usable_mib == usable
+
+
+def test_ports_that_nobody_stated_begin_at_8001():
+    host = cpu_host(2**20, [{"name": name, "model": "smollm2-135m-instruct"} for name in ("a", "b")])
+    assert _ports(host) == {"a": 8001, "b": 8002}
+
+
+@pytest.mark.parametrize(
+    ("weights", "stated", "seconds"),
+    # 3 times what 200 MB/s take, beside 600 s of preparation; what the host states is the least, 7200 s the most.
+    [
+        (100 * 10**9, 900, 2100),
+        (100 * 10**9 + 1, 900, 2101),
+        (10**9, 900, 900),
+        (10**12, 900, 7200),
+        (10**12, 7200, 7200),
+    ],
+)
+def test_a_start_may_take_as_long_as_a_slow_disk(weights, stated, seconds):
+    host = SimpleNamespace(start_timeout=stated)
+    assert served.start_timeout(host, replace(sized(), weights_bytes=weights)) == seconds
+
+
+@pytest.mark.parametrize(("branch", "cuda"), [("570", "cuda12"), ("580", "cuda13")])
+def test_dcgm_is_for_cuda_13_from_driver_580_on(branch, cuda):
+    packages = driver("l40s", "debian-12", driver_branch=branch, allow_eol=True).packages
+    assert [name for name in packages if "cuda1" in name] == [f"datacenter-gpu-manager-4-{cuda}"]
