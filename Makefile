@@ -1,42 +1,59 @@
 # make demo   bare Debian host to an answered completion, on a throwaway host   (KEEP=1 leaves the host up)
-# make test   every check and test that needs no GPU and no virtual machine
+# make test   what has to pass before a change lands: needs no GPU and no virtual machine, at most 30 minutes on two cores
 # Both set up everything they need: distribution packages where they run as root, and a virtual environment in .venv.
 # The others: test-quick (no throwaway hosts, compiling, downloads of test data or of real runtimes), test-vagrant, lint, and those below.
 
 SHELL := /bin/bash
 PYTHON ?= python3
+PART ?= 1/1
 VENV := .venv
 BIN := $(VENV)/bin
 LAB_PACKAGES := mmdebstrap systemd-container iproute2 nftables openssh-client ca-certificates procps python3-venv zstd
 TEST_PACKAGES := shellcheck podman runc slirp4netns gcc libc6-dev gpg gpg-agent curl kmod busybox
 VAGRANT_PACKAGES := vagrant vagrant-libvirt libvirt-daemon-system libvirt-clients dnsmasq-base qemu-system-x86 qemu-utils fdisk
 
-.PHONY: demo test test-quick test-vagrant accuracy build/contract docs lint setup packages requirements runtime-requirements clean
+.PHONY: demo test test-all test-all-report record-shares test-quick test-vagrant accuracy build/contract build/model-configs \
+  vagrant-packages docs lint setup packages requirements runtime-requirements clean
 
 demo: setup
 	@$(BIN)/rackserve lab demo $(if $(KEEP),--keep)
 
-test: setup lint build/model-configs build/contract
+test: setup
 	@tools/packages.sh $(TEST_PACKAGES)
-	$(BIN)/pytest -m "not vagrant and not gpu"
+	@$(BIN)/python -m tools.suite test
+
+# Everything but what needs a GPU, in n parts of at most 45 minutes: PART=i/n. What has passed for this code is not run again.
+test-all: setup
+	@tools/packages.sh $(TEST_PACKAGES)
+	@$(BIN)/python -m tools.suite all $(PART)
+
+# The complete result of test-all for this code; an error where any of it is missing or failed.
+test-all-report: $(VENV)/ready
+	@$(BIN)/python -m tools.suite report
+
+# Write tests/shares.toml anew from the last runs in which everything passed.
+record-shares: $(VENV)/ready
+	@$(BIN)/python -m tools.suite record
 
 test-quick: setup lint
-	$(BIN)/pytest -m "not lab and not build and not accuracy and not contract and not vagrant and not gpu"
+	$(BIN)/pytest -m "not full and not lab and not build and not accuracy and not contract and not vagrant and not gpu"
 
-test-vagrant: setup
-	@tools/packages.sh $(VAGRANT_PACKAGES)
+test-vagrant: setup vagrant-packages
 	$(BIN)/pytest -m vagrant
 
 # Write the tables of docs/accuracy.md anew: the planner against engines' own numbers and against other estimators.
 accuracy: setup build/model-configs
 	$(BIN)/python -m bench.accuracy.report --configs build/model-configs
 
-build/model-configs: requirements/accuracy.txt
-	@PYTHON=$(BIN)/python tools/model_configs.sh
+# What tests need beside packages, made once per machine and kept in RACKSERVE_TEST_CACHE (docs/testing.md).
+build/model-configs:
+	@$(PYTHON) -m tools.suite.prepare model-configs
 
-# Real vLLM and SGLang for tests/contract; nothing is done where they are there already.
 build/contract:
-	@tools/contract_environments.sh
+	@$(PYTHON) -m tools.suite.prepare contract
+
+vagrant-packages:
+	@tools/packages.sh $(VAGRANT_PACKAGES)
 
 # Write docs/drivers.md anew from the catalogue.
 docs: setup

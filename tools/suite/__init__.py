@@ -1,0 +1,1 @@
+"""How `make test` and `make test-all` run the tests: jobs, lanes, results, shares, caches. See docs/testing.md."""

@@ -1,0 +1,121 @@
+"""The parts of `make test-all`: jobs divided by their recorded seconds, and results kept for exactly this code."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from tools.suite import shares
+from tools.suite.jobs import Job, Lane
+from tools.suite.results import Result
+
+# What a job may take that nobody has timed yet.
+UNKNOWN = 300.0
+LONGEST_PART = 45 * 60.0
+WALL = "wall.json"
+
+
+def estimate(jobs: Sequence[Job], seconds: Mapping[str, float], lanes: int) -> float:
+    """How long a part takes: labs beside each other, and beside them what computes, one after another."""
+    took = {job.name: seconds.get(job.name, UNKNOWN) for job in jobs}
+    labs = [took[job.name] for job in jobs if job.lane is Lane.LAB]
+    others = [took[job.name] for job in jobs if job.lane is Lane.CPU]
+    return max([sum(labs) / lanes, sum(others), *took.values(), 0.0])
+
+
+def divide(jobs: Sequence[Job], seconds: Mapping[str, float], count: int, lanes: int) -> list[list[Job]]:
+    """The jobs in `count` parts of about the same length: the longest first, each to where it then ends earliest."""
+    parts: list[list[Job]] = [[] for _ in range(count)]
+    for job in sorted(jobs, key=lambda one: (-seconds.get(one.name, UNKNOWN), one.name)):
+        least = min(parts, key=lambda part: (estimate([*part, job], seconds, lanes), _sum(part, seconds)))
+        least.append(job)
+    return parts
+
+
+def _sum(part: Sequence[Job], seconds: Mapping[str, float]) -> float:
+    return sum(seconds.get(job.name, UNKNOWN) for job in part)
+
+
+def code_of(root: Path) -> str:
+    """Names what is tested: every file that git does not ignore, committed or not.
+
+    Without pages, which `make test` reads itself on each change, and without the durations, which decide nothing.
+    """
+    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    names = subprocess.run(listed, cwd=root, check=True, capture_output=True).stdout.split(b"\0")
+    digest = hashlib.sha256()
+    for name in sorted(set(names) - {b"", shares.FILE.encode()}):
+        path = root / os.fsdecode(name)
+        if path.suffix == ".md" or not (path.is_symlink() or path.is_file()):
+            continue
+        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
+        mode = b"link" if path.is_symlink() else b"x" if os.access(path, os.X_OK) else b"-"
+        digest.update(b"%s %s %s\n" % (hashlib.sha256(content).hexdigest().encode(), mode, name))
+    return digest.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """The results of one state of the code. folder: build/test-all/CODE."""
+
+    folder: Path
+
+    def put(self, result: Result, part: str) -> None:
+        """Keep a job's, in place of an earlier one."""
+        path = self._path(result.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        beside = path.with_suffix(".new")
+        beside.write_text(json.dumps(asdict(result) | {"part": part}), encoding="utf-8")
+        beside.rename(path)
+
+    def get(self, name: str) -> tuple[Result, str] | None:
+        """A job's result and the part that it was run in."""
+        path = self._path(name)
+        if not path.exists():
+            return None
+        entry = json.loads(path.read_text(encoding="utf-8"))
+        part = entry.pop("part")
+        return Result(**entry), part
+
+    def clear(self) -> None:
+        """Forget all of them."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def add_wall(self, part: str, seconds: float) -> None:
+        """A part was run for so long; it may be run in several goes."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / WALL).write_text(json.dumps(self.wall() | {part: self.wall().get(part, 0.0) + seconds}))
+
+    def wall(self) -> dict[str, float]:
+        """Seconds of each part, as a clock on the wall has them."""
+        path = self.folder / WALL
+        return dict(json.loads(path.read_text())) if path.exists() else {}
+
+    def _path(self, name: str) -> Path:
+        return self.folder / f"{name}.json"
+
+
+def report(jobs: Sequence[Job], kept: Kept) -> tuple[str, list[str]]:
+    """Every job's result for this code, and a sentence for each that is missing or failed."""
+    rows, problems = [], []
+    seconds: dict[str, float] = {}
+    for job in jobs:
+        found = kept.get(job.name)
+        if found is None:
+            problems.append(f"{job.name}: not run for this code")
+            continue
+        result, part = found
+        seconds[part] = seconds.get(part, 0.0) + result.seconds
+        if not result.good:
+            problems.append(f"{job.name}: {result.words}")
+        if not result.idle:
+            rows.append(f"{part:>6}  {result.name:36} {result.seconds:6.0f} s  {result.words}")
+    for part, wall in sorted(kept.wall().items()):
+        rows.append(f"part {part}: {wall / 60:.1f} minutes, in which {seconds.get(part, 0.0) / 60:.1f} minutes of jobs")
+    return "\n".join(rows), problems
