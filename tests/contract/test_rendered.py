@@ -46,22 +46,43 @@ SETTINGS: tuple[dict[str, Any], ...] = (
 )
 
 
-def planned(runtime: str, version: str) -> Iterator[GpuServicePlan]:
-    """Everything that fits: the models on the cards with each of the settings."""
-    models = [model for model in CATALOG.models.values() if model.checkpoints]
-    for (tag, count), model, settings in itertools.product(CARDS, models, SETTINGS):
-        service = {"name": "chat", "model": model.name, "runtime": runtime, "runtime_version": version, **settings}
-        host: dict[str, Any] = {"gpu_tag": tag, "services": [service]}
-        if tag == "cpu":
-            host["memory_mib"] = 262144
-        else:
-            host["gpu_count"] = count
-            service["gpus"] = count
-        try:
-            (plan,) = plan_hosts(load_hosts([("h1", host)]), CATALOG)
-        except InputError:
-            continue
-        yield from plan.gpu_services
+MODELS = tuple(model.name for model in CATALOG.models.values() if model.checkpoints)
+Case = tuple[tuple[str, int], str, dict[str, Any]]
+
+
+def planned(runtime: str, version: str, case: Case) -> tuple[GpuServicePlan, ...]:
+    """The service of a case: a model on cards with a setting. None where it does not fit or is refused."""
+    (tag, count), model, setting = case
+    service = {"name": "chat", "model": model, "runtime": runtime, "runtime_version": version, **setting}
+    host: dict[str, Any] = {"gpu_tag": tag, "services": [service]}
+    if tag == "cpu":
+        host["memory_mib"] = 262144
+    else:
+        host["gpu_count"] = count
+        service["gpus"] = count
+    try:
+        (plan,) = plan_hosts(load_hosts([("h1", host)]), CATALOG)
+    except InputError:
+        return ()
+    return plan.gpu_services
+
+
+def everything(runtime: str, version: str) -> Iterator[GpuServicePlan]:
+    """All that fits: the models on the cards with each of the settings."""
+    for case in itertools.product(CARDS, MODELS, SETTINGS):
+        yield from planned(runtime, version, case)
+
+
+def each_alone(runtime: str, version: str) -> Iterator[GpuServicePlan]:
+    """Each model on each of the cards as planned by default, and each setting on each of the cards with one model.
+
+    What a model is told depends on its family and the cards, and what a setting adds on the setting and the cards.
+    """
+    for card, model in itertools.product(CARDS, MODELS):
+        yield from planned(runtime, version, (card, model, {}))
+    for card, setting in itertools.product(CARDS, SETTINGS[1:]):
+        fitting = (planned(runtime, version, (card, model, setting)) for model in MODELS)
+        yield from next((plans for plans in fitting if plans), ())
 
 
 def refused(plans: Iterator[GpuServicePlan], version: str, folder: Path) -> tuple[dict[str, str], int]:
@@ -80,8 +101,16 @@ def refused(plans: Iterator[GpuServicePlan], version: str, folder: Path) -> tupl
 
 
 @pytest.mark.parametrize(("runtime", "version"), VERSIONS)
+def test_it_takes_each_model_and_each_setting(runtime, version, tmp_path):
+    errors, count = refused(each_alone(runtime, version), version, tmp_path)
+    assert count > 100
+    assert errors == {}
+
+
+@pytest.mark.full
+@pytest.mark.parametrize(("runtime", "version"), VERSIONS)
 def test_it_takes_every_command_line_that_is_planned(runtime, version, tmp_path):
-    errors, count = refused(planned(runtime, version), version, tmp_path)
+    errors, count = refused(everything(runtime, version), version, tmp_path)
     assert count > 300
     assert errors == {}
 

@@ -49,7 +49,7 @@ def test_every_test_module_of_this_checkout_is_in_exactly_one_job():
 
 
 def test_who_uses_an_environment_waits_for_it(tmp_path):
-    tree(tmp_path, contract__test_a="from tests.contract.harness import options", contract__test_b="import this")
+    tree(tmp_path, lab__test_a="from tests.contract.harness import options", lab__test_b="import this")
     asks, asks_not = jobs_of(tmp_path)
     assert (asks.needs, asks_not.needs) == ({"contract"}, frozenset())
     assert with_preparations([asks, asks_not])[0] == PREPARATIONS["contract"]

@@ -67,7 +67,7 @@ def _go(kind: str, jobs: Sequence[Job], run: Callable[[Room], Run]) -> list[Resu
     show_failures(results, this.folder)
     if this.interrupted:
         missing = len({job.name for job in jobs} - {result.name for result in results})
-        results.append(_failure(f"interrupted: {missing} jobs were not begun"))
+        results.append(_failure(f"interrupted: what ran was ended, and {missing} jobs were not begun"))
     return results
 
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 # Everything but what needs another machine, and what `make test-all` alone has time for.
 CHOSEN = {"test": "not full and not vagrant and not gpu", "all": "not gpu"}
-# Each module of these is a job: it takes minutes, and has labs or processes of its own.
-APART = ("lab", "contract")
+# Each module of these is a job: it takes minutes, and has labs of its own.
+APART = ("lab",)
 # What a module that asks real runtimes, or reads real models' configs, waits for.
 NEEDS = {"tests.contract.harness": "contract", "bench.accuracy": "model-configs", "pytest.mark.vagrant": "vagrant"}
 
@@ -51,7 +51,7 @@ PREPARATIONS = {
         "vagrant": ("make", "--no-print-directory", "vagrant-packages"),
     }.items()
 }
-LINT = Job("lint", Lane.CPU, command=("make", "--no-print-directory", "lint"))
+LINT = Job("lint", Lane.CPU, command=("make", "--no-print-directory", "lint-only"))
 
 
 def jobs_of(root: Path) -> list[Job]:
