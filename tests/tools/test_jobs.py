@@ -30,7 +30,7 @@ def cpu(name: str, *needs: str) -> Job:
 
 def test_modules_that_wait_are_jobs_of_their_own_and_the_others_go_by_folder(tmp_path):
     tree(tmp_path, lab__test_a="", lab__test_b="", lab__conftest="", plan__test_c="", plan__deep__test_d="", test_e="")
-    jobs = {job.name: job for job in jobs_of(tmp_path)}
+    jobs = {job.name: job for job in jobs_of(tmp_path, "all")}
     assert {name: job.lane.value for name, job in jobs.items()} == {
         "lab/test_a": "lab",
         "lab/test_b": "lab",
@@ -43,17 +43,22 @@ def test_modules_that_wait_are_jobs_of_their_own_and_the_others_go_by_folder(tmp
 
 def test_every_test_module_of_this_checkout_is_in_exactly_one_job():
     root = Path(__file__).resolve().parents[2]
-    held = [path for job in jobs_of(root) for path in job.tests]
+    held = [path for job in jobs_of(root, "all") for path in job.tests]
     assert sorted(held) == sorted(str(path.relative_to(root)) for path in (root / "tests").rglob("test_*.py"))
     assert len(held) > 100
 
 
 def test_who_uses_an_environment_waits_for_it(tmp_path):
     tree(tmp_path, lab__test_a="from tests.contract.harness import options", lab__test_b="import this")
-    asks, asks_not = jobs_of(tmp_path)
+    asks, asks_not = jobs_of(tmp_path, "all")
     assert (asks.needs, asks_not.needs) == ({"contract"}, frozenset())
     assert with_preparations([asks, asks_not])[0] == PREPARATIONS["contract"]
     assert with_preparations([asks_not]) == [asks_not]
+
+
+def test_virtual_machines_are_set_up_for_the_long_run_alone(tmp_path):
+    tree(tmp_path, lab__test_a="pytestmark = pytest.mark.vagrant")
+    assert [job.needs for kind in ("test", "all") for job in jobs_of(tmp_path, kind)] == [frozenset(), {"vagrant"}]
 
 
 def test_the_longest_begins_first_and_what_nobody_has_timed_before_it():

@@ -9,7 +9,7 @@ from tools.suite.results import Result
 from tools.suite.shares import FLOOR, Folder, Recorded, folders, grown, load, save, table
 
 JOBS = [
-    *(Job(name, Lane.LAB, tests=("x",)) for name in ("lab/test_a", "lab/test_b")),
+    *(Job(name, Lane.LAB, tests=("x",)) for name in ("lab/test_a", "lab/test_b", "lab/test_c")),
     Job("cli", Lane.CPU, tests=("y",)),
     LINT,
 ]
@@ -19,6 +19,7 @@ RESULTS = [
     Result("lab/test_a", 60.0, passed=2),
     Result("lab/test_b", 15.0, passed=1, skipped=1),
     Result("cli", 25.0, passed=9),
+    Result("lab/test_c", 99.0, idle=True),
 ]
 
 

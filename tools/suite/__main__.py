@@ -80,7 +80,7 @@ def _failure(sentence: str) -> Result:
 def run_test() -> int:
     """What has to pass before a change lands."""
     folder = BUILD / "suite" / "test"
-    jobs = [*jobs_of(ROOT), LINT]
+    jobs = [*jobs_of(ROOT, "test"), LINT]
     results = _go("test", jobs, lambda room: Run(ROOT, "test", folder, room, LIMIT["test"]))
     found = shares.folders(jobs, results)
     recorded = shares.load(ROOT).shares
@@ -108,7 +108,7 @@ def run_all(text: str = "1/1") -> int:
     code = parts.code_of(ROOT)
     kept = parts.Kept(BUILD / "test-all" / code)
     seconds = shares.load(ROOT).of("all")
-    mine = parts.divide([*jobs_of(ROOT), LINT], seconds, count, _lanes())[part - 1]
+    mine = parts.divide([*jobs_of(ROOT, "all"), LINT], seconds, count, _lanes())[part - 1]
     before = {job.name: found[0] for job in mine if (found := kept.get(job.name)) and found[0].good}
     left = [job for job in mine if job.name not in before]
     took = parts.estimate(left, seconds, _lanes())
@@ -136,7 +136,7 @@ def run_all(text: str = "1/1") -> int:
 def report() -> int:
     """Everything that `make test-all` found out about this code."""
     code = parts.code_of(ROOT)
-    jobs = [*jobs_of(ROOT), LINT]
+    jobs = [*jobs_of(ROOT, "all"), LINT]
     kept = parts.Kept(BUILD / "test-all" / code)
     text, problems = parts.report(jobs, kept)
     print(f"make test-all of code {code}\n{text}")
@@ -149,7 +149,7 @@ def report() -> int:
 
 def record() -> int:
     """Write tests/shares.toml from the last runs in which everything passed."""
-    jobs = [*jobs_of(ROOT), LINT]
+    jobs = [*jobs_of(ROOT, "all"), LINT]
     before = shares.load(ROOT)
     places = {"test": BUILD / "suite" / "test" / "kept", "all": BUILD / "test-all" / parts.code_of(ROOT)}
     found = {

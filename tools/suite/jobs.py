@@ -54,11 +54,11 @@ PREPARATIONS = {
 LINT = Job("lint", Lane.CPU, command=("make", "--no-print-directory", "lint-only"))
 
 
-def jobs_of(root: Path) -> list[Job]:
-    """Every test module below `tests`, each in one job, by name."""
+def jobs_of(root: Path, kind: str) -> list[Job]:
+    """Every test module below `tests`, each in one job, by name. kind: of the run, as in CHOSEN."""
     modules = sorted((root / "tests").rglob("test_*.py"))
     named = itertools.groupby(sorted(modules, key=lambda path: _name(path, root)), key=lambda path: _name(path, root))
-    return [_job(name, list(paths), root) for name, paths in named]
+    return [_job(name, list(paths), root, kind) for name, paths in named]
 
 
 def _name(path: Path, root: Path) -> str:
@@ -68,9 +68,12 @@ def _name(path: Path, root: Path) -> str:
     return "/".join(parts) if parts[0] in APART else parts[0]
 
 
-def _job(name: str, paths: list[Path], root: Path) -> Job:
+def _job(name: str, paths: list[Path], root: Path, kind: str) -> Job:
     texts = [path.read_text(encoding="utf-8") for path in paths]
     needs = frozenset(need for word, need in NEEDS.items() if any(word in text for text in texts))
+    if kind == "test":
+        # No test of it runs in a virtual machine.
+        needs -= {"vagrant"}
     lane = Lane.LAB if name.startswith("lab/") else Lane.CPU
     return Job(name, lane, tests=tuple(str(path.relative_to(root)) for path in paths), needs=needs)
 

@@ -62,7 +62,7 @@ class Folder:
 def folders(jobs: Sequence[Job], results: Sequence[Result]) -> list[Folder]:
     """The folders that have tests, those first that take longest."""
     named = {job.name: job.folder for job in jobs if job.tests}
-    of_tests = [result for result in results if result.name in named]
+    of_tests = [result for result in results if result.name in named and not result.idle]
     total = sum(result.seconds for result in of_tests)
     found = []
     for name in set(named.values()):
