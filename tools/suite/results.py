@@ -37,11 +37,8 @@ class Result:
         return "; ".join(word for word in (said, self.problem) if word) or "done"
 
 
-def judge(job: Job, seconds: float, code: int, lines: str = "", *, strict: bool = True) -> Result:
-    """What a job that came to an end by itself has to show.
-
-    code: its process's. lines: as the recorder wrote them. strict: a job in which everything was skipped is a failure.
-    """
+def judge(job: Job, seconds: float, code: int, lines: str = "") -> Result:
+    """What a job that came to an end by itself has to show. code: its process's. lines: as the recorder wrote them."""
     if not job.tests:
         return Result(job.name, seconds, problem=f"exit code {code}" if code else "")
     entries = [json.loads(line) for line in lines.splitlines()]
@@ -55,7 +52,7 @@ def judge(job: Job, seconds: float, code: int, lines: str = "", *, strict: bool 
         problem = f"pytest did not come to its end: exit code {code}"
     elif not tests and not idle:
         problem = "no tests were found"
-    elif strict and tests and count["skipped"] == len(tests):
+    elif tests and count["skipped"] == len(tests):
         problem = f"everything was skipped: {tests[0]['why']}"
     elif code != 0 and not count["failed"] and not idle:
         problem = f"exit code {code}"
