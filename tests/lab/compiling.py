@@ -1,6 +1,6 @@
 """A runtime that compiles as it starts, from the compilers among the catalogue's own pins, and then answers.
 
-What stands for vLLM is a few lines: they compile, in the service's own process, what the real one compiles at its start.
+What stands for vLLM is a few lines that compile, in the service's own process, what the real one compiles as it starts.
 nvcc, its headers, FlashInfer and ninja are the real ones, of the versions that the catalogue pins.
 """
 
