@@ -22,6 +22,8 @@ COMPILERS = {"ninja", "nvidia-cuda-cccl", "nvidia-cuda-crt", "nvidia-cuda-nvcc",
 # What flashinfer.jit imports, and what PyTorch asks for.
 FLASHINFER = {"apache-tvm-ffi", "filelock", "flashinfer-python", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx"}
 FLASHINFER |= {"certifi", "charset-normalizer", "idna", "numpy", "nvidia-ml-py", "packaging", "requests", "setuptools"}
+# Of this one a header.
+FLASHINFER |= {"nvidia-curand"}
 FLASHINFER |= {"sympy", "tqdm", "typing-extensions", "urllib3"}
 # The rest of what FlashInfer asks for: 2 GB that its sampler has no need of.
 WITHOUT = ["click", "cuda-python", "cuda-tile", "einops", "nccl-extensions", "nccl4py", "nvidia-cudnn-frontend"]
