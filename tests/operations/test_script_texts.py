@@ -50,6 +50,7 @@ def test_a_script_is_read_whole_before_anything_can_eat_its_standard_input(scrip
         "mac.sh",
         "repository.sh",
         "staging.sh",
+        "toolkit.sh",
         "transaction.sh",
         "transfer.sh",
     ):
