@@ -87,7 +87,8 @@ def compilers(made: Site) -> str:
 @pytest.mark.parametrize("entry", COMPILING)
 def test_flashinfers_sampler_is_compiled_by_the_release_in_the_units_sandbox(lab_factory, tmp_path, entry):
     made = site(lab_factory, tmp_path, "bookworm", entry, flashinfer=True)
-    compiled(made, {"libcudart.so.13", "libcuda.so.1"})
+    # It uses nothing of the driver's library itself: whether that is noted is the linker's choice.
+    compiled(made, {"libcudart.so.13"})
 
 
 @pytest.mark.parametrize("entry", COMPILING)
