@@ -27,6 +27,8 @@ class FromRequirements:
     to report, in as many parts as it has to agree in; empty for the CPU. text: of the requirements file.
     python: the interpreter's version ("3.12"). program: where it is; None for one that uv downloads from its vendor.
     packages: of the distribution. installed_gib: what the environment takes on disk.
+    nvcc: the release of the nvcc that is among the packages, and gcc: the release of the host's gcc that it is given;
+    both empty where there is no nvcc, gcc also where it takes the host's own. without: distributions that are left out.
     """
 
     runtime: str
@@ -39,6 +41,14 @@ class FromRequirements:
     packages: tuple[str, ...]
     installed_gib: int
     uv: Uv
+    nvcc: str = ""
+    gcc: str = ""
+    without: tuple[str, ...] = ()
+
+    @property
+    def last(self) -> str:
+        """What is in its release only once that is complete, and can be executed."""
+        return "cuda/bin/nvcc" if self.nvcc else "bin/python"
 
     @property
     def release(self) -> str:
@@ -127,11 +137,15 @@ def _versions(wish: _Wish) -> RuntimeVersions | None:
     return None
 
 
-def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements:
+def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements | str:
+    compiler = _gcc(wish, pinned.nvcc.get(wish.node.architecture, ""))
+    if isinstance(compiler, str):
+        return compiler
     found = next((found for found in _interpreters(wish) if pinned.suits(found.version)), None)
     uv = wish.catalog.uv
     # A Python of uv's brings its own headers.
     packages = (*wish.names(uv.packages), *(found.packages if found else ()), *wish.names(pinned.packages))
+    gcc, gcc_packages = compiler
     return FromRequirements(
         runtime=wish.runtime,
         version=pinned.pinned,
@@ -140,10 +154,30 @@ def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements:
         text=pinned.text,
         python=found.version if found else _managed(wish, pinned),
         program=found.program if found else None,
-        packages=tuple(dict.fromkeys(packages)),
+        packages=tuple(dict.fromkeys((*packages, *gcc_packages))),
         installed_gib=pinned.installed_gib,
         uv=uv,
+        nvcc=pinned.nvcc.get(wish.node.architecture, ""),
+        gcc=gcc,
+        without=pinned.without,
     )
+
+
+def _gcc(wish: _Wish, nvcc: str) -> tuple[str, tuple[str, ...]] | str:
+    """The release of the host's gcc that nvcc is given and its packages, or the sentence that says why there is none.
+
+    Both are empty where nvcc takes `gcc` itself, or nobody knows better.
+    """
+    release, system = wish.catalog.nvcc.get(nvcc), wish.catalog.gccs.get(wish.node.system)
+    if release is None or system is None or system.own <= release.gcc:
+        return "", ()
+    known = next((other for other in system.others if other.version <= release.gcc), None)
+    if known is None:
+        return (
+            f"nvcc {nvcc}, which compiles kernels for {wish.what}, knows gcc up to {release.gcc}; {wish.here} has "
+            f"{system.own} and none that is older: take another system, or the runtime's container image"
+        )
+    return str(known.version), known.packages
 
 
 def _interpreters(wish: _Wish) -> Iterator[Interpreter]:

@@ -45,7 +45,9 @@ def wheel(name: str, version: str, files: dict[str, str], metadata: str = "", sc
     with zipfile.ZipFile(packed, "w") as archive:
         for path, text in content.items():
             # With a fixed date, so that the same wheel is the same bytes.
-            archive.writestr(zipfile.ZipInfo(path), text)
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = (0o755 if "/bin/" in path else 0o644) << 16
+            archive.writestr(entry, text)
     return f"{name}-{version}-py3-none-any.whl", packed.getvalue()
 
 
@@ -68,6 +70,36 @@ def engine(version: str = "1.0") -> tuple[str, bytes]:
     return wheel("engine", version, files, "Requires-Dist: torch\n", "engine = engine:main")
 
 
+def toolkit(rsqrt: str = "rsqrt(double x);") -> dict[str, str]:
+    """Files of a stand-in for a CUDA toolkit, laid out as in the wheels for CUDA 13; rsqrt: how it declares that."""
+    files = {
+        "bin/nvcc": "#!/bin/sh\necho nvcc of $(basename $(dirname $(dirname $0)))\n",
+        "bin/crt/link.stub": "",
+        "include/cuda.h": CUDA_H,
+        "include/crt/math_functions.h": f"#  include <features.h> /* For GLIBC macros */\nextern double {rsqrt}\n",
+        "include/crt/host_config.h": "",
+        "lib/libcudart.so.13": "",
+        "lib/libcudadevrt.a": "",
+        "nvvm/bin/cicc": "",
+    }
+    return {f"nvidia/cu13/{path}": text for path, text in files.items()}
+
+
+# As the real one names what it declares.
+CUDA_H = """\
+typedef int CUresult;
+typedef void (*CUhostFn)(void *);
+#ifdef CUDA_API_PER_THREAD_DEFAULT_STREAM
+#define cuLaunchKernel cuLaunchKernel_ptsz
+#endif
+#define cuMemAlloc cuMemAlloc_v2
+CUresult cuInit(unsigned int Flags);
+CUresult cuMemAlloc(void **pointer, unsigned long size);
+CUresult
+cuLaunchKernel (void *kernel);
+"""
+
+
 @dataclass
 class Index:
     """A package index. files: by name. stalled: where set, downloads begin only once the event is."""
@@ -83,7 +115,7 @@ class Index:
         return self
 
     def page(self, project: str) -> bytes:
-        names = [name for name in self.files if name.startswith(f"{project}-")]
+        names = [name for name in self.files if name.startswith(f"{project.replace('-', '_')}-")]
         return "".join(f'<a href="../../files/{name}">{name}</a>\n' for name in names).encode()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -205,6 +237,8 @@ class EnvironmentHost:
             "family": "13.0",
             "gib": 0,
             "mirror": "",
+            "gcc": "",
+            "without": "",
         }
         return [self.release(name), self.work, self.uv, *(plan | changed).values()]
 
