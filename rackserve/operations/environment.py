@@ -13,8 +13,6 @@ from rackserve.operations.release import WORK
 from rackserve.runtimes.environments import FromRequirements
 from rackserve.runtimes.launch import CURRENT, RELEASES
 
-_PROGRAM = "bin/python"
-
 
 @operation()
 def python_release(origin: FromRequirements, python_mirror: str | None = None) -> Generator[PyinfraCommand, None, None]:
@@ -26,7 +24,7 @@ def python_release(origin: FromRequirements, python_mirror: str | None = None) -
     making = _make(origin, uv, python_mirror or "")
     # After older releases are gone, so that nothing is kept for them.
     tidying = (commands.script("uv-cache.sh", uv, WORK),)
-    yield from current(origin.release, f"{CURRENT}/{origin.runtime}", _PROGRAM, making, tidying=tidying)
+    yield from current(origin.release, f"{CURRENT}/{origin.runtime}", origin.last, making, tidying=tidying)
 
 
 def _make(origin: FromRequirements, uv: str, mirror: str) -> Iterator[PyinfraCommand]:
@@ -50,4 +48,5 @@ def _environment(origin: FromRequirements, uv: str, mirror: str) -> StringComman
         origin.family,
         str(origin.installed_gib),
         mirror,
+        origin.gcc,
     )
