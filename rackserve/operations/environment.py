@@ -14,8 +14,6 @@ from rackserve.operations.current import WORK, activation
 from rackserve.runtimes.environments import FromRequirements
 from rackserve.runtimes.launch import CURRENT, PLANNED, RELEASES
 
-_PROGRAM = "bin/python"
-
 
 @operation()
 def python_release(origin: FromRequirements, python_mirror: str | None = None) -> Generator[PyinfraCommand, None, None]:
@@ -25,7 +23,7 @@ def python_release(origin: FromRequirements, python_mirror: str | None = None) -
     python_mirror: base URL that stands in for where uv's own Pythons are downloaded from; their checksums are uv's.
     """
     link = f"{PLANNED}/{origin.runtime}"
-    state = host.get_fact(Releases, releases=RELEASES, link=link, program=_PROGRAM)
+    state = host.get_fact(Releases, releases=RELEASES, link=link, program=origin.last)
     complete = origin.release in state.complete
     if complete and state.current == origin.release:
         host.noop(f"{origin.release} is planned")
@@ -39,7 +37,7 @@ def python_release(origin: FromRequirements, python_mirror: str | None = None) -
 def python_current(origin: FromRequirements) -> Generator[PyinfraCommand, None, None]:
     """Have the environment of this origin current, and none but the newest ones beside it."""
     link = f"{CURRENT}/{origin.runtime}"
-    if host.get_fact(Releases, releases=RELEASES, link=link, program=_PROGRAM).current == origin.release:
+    if host.get_fact(Releases, releases=RELEASES, link=link, program=origin.last).current == origin.release:
         host.noop(f"{origin.release} is current")
         return
     yield activation(origin.release, link)
@@ -72,4 +70,5 @@ def _environment(origin: FromRequirements, uv: str, mirror: str) -> StringComman
         origin.family,
         str(origin.installed_gib),
         mirror,
+        origin.gcc,
     )

@@ -27,6 +27,8 @@ class FromRequirements:
     to report, in as many parts as it has to agree in; empty for the CPU. text: of the requirements file.
     python: the interpreter's version ("3.12"). program: where it is; None for one that uv downloads from its vendor.
     packages: of the distribution. installed_gib: what the environment takes on disk.
+    nvcc: the release of the nvcc that is among the packages, and gcc: the release of the host's gcc that it is given;
+    both empty where there is no nvcc, gcc also where it takes the host's own.
     """
 
     runtime: str
@@ -39,6 +41,13 @@ class FromRequirements:
     packages: tuple[str, ...]
     installed_gib: int
     uv: Uv
+    nvcc: str = ""
+    gcc: str = ""
+
+    @property
+    def last(self) -> str:
+        """What is in its release only once that is complete, and can be executed."""
+        return "cuda/bin/nvcc" if self.nvcc else "bin/python"
 
     @property
     def release(self) -> str:

@@ -1,9 +1,9 @@
-# environment.sh RELEASE WORK UV PROGRAM PYTHON DISTRIBUTION VERSION BACKEND FAMILY GIB MIRROR: the virtual environment
+# environment.sh RELEASE WORK UV PROGRAM PYTHON DISTRIBUTION VERSION BACKEND FAMILY GIB MIRROR GCC: the virtual environment
 # RELEASE with exactly what WORK/environments/ pins in the requirements file of its name, checked, or nothing.
 # PROGRAM is the interpreter, and empty for one of uv's own, fetched from MIRROR where that is not empty. PYTHON is the
 # version that it has to be, VERSION that of the package DISTRIBUTION. PyTorch has to compute with BACKEND of release
-# FAMILY. GIB is what it all takes on disk, 0 where nobody knows.
-# shellcheck disable=SC2154 # releases, name and staging are set by staging.sh, which stands before this
+# FAMILY. GIB is what it all takes on disk, 0 where nobody knows. GCC: see toolkit.sh.
+# shellcheck disable=SC2154 # releases, name and staging are set by staging.sh, which stands before this with toolkit.sh
 
 # uv does not read pip's configuration, where a host says which index it may use. Passed on as variables: an index may
 # have a password in its URL, and everybody sees arguments.
@@ -117,15 +117,29 @@ check() {
   "$staging/bin/python" -I -c "$what_it_is" "$python" "$distribution" "$version" "$backend" "$family" >"$log" 2>&1
 }
 
+complete() {
+  [ -x "$release/bin/python" ] && { [ -x "$release/cuda/bin/nvcc" ] || ! has_nvcc "$release"; }
+}
+
+# Releases of rackserve's first version have none. Nothing else of theirs is touched, they may be serving.
+add_toolkit() {
+  make_toolkit "$release" "$staging" "$gcc" >"$log" 2>&1 || fail "no CUDA toolkit for $name: $(tail -n 3 "$log")"
+  with_heartbeat writing on_disk || fail "not written to disk: $name"
+  rm -rf "$release/cuda"
+  mv -T "$staging" "$release/cuda"
+  rm -f "$log"
+}
+
 main() {
   release=$1 work=$2 uv=$3 program=$4 python=$5 distribution=$6 version=$7 backend=$8 family=$9
   shift 9
-  gib=$1 mirror=$2
+  gib=$1 mirror=$2 gcc=$3
   umask 022
   # One at a time also because each counts on the room that it finds.
-  begin "$release" test -x "$release/bin/python"
+  begin "$release" complete
   requirements=$work/environments/$name.txt
   log=$work/environments/$name.log
+  if [ -x "$release/bin/python" ]; then add_toolkit; exit 0; fi
   export UV_CACHE_DIR="$work/uv"
   mkdir -p "$UV_CACHE_DIR"
   check_room
@@ -133,6 +147,9 @@ main() {
   with_heartbeat said_so_far make_environment || fail "no environment with Python $python for $name: $(tail -n 5 "$log")"
   with_heartbeat said_so_far install || fail "not installed: $name: $(tail -n 12 "$log")"
   with_heartbeat said_so_far check || fail "not used: $name: $(tail -n 3 "$log")"
+  if has_nvcc "$staging"; then
+    make_toolkit "$staging" "$staging/cuda" "$gcc" >"$log" 2>&1 || fail "no CUDA toolkit for $name: $(tail -n 3 "$log")"
+  fi
   mv "$requirements" "$staging/requirements.txt"
   rm -f "$log"
   finish
