@@ -15,7 +15,7 @@ from rackserve.catalog.loader import load_catalog
 from rackserve.facts.packages import Dpkg, DpkgState, RpmAbsent
 from rackserve.facts.paths import PathState, PathStates
 from rackserve.facts.releases import Releases, ReleaseState
-from rackserve.facts.services import InstalledServices
+from rackserve.facts.services import Installed, InstalledServices
 from rackserve.facts.units import ABSENT, Unit, UnitState
 from rackserve.operations import release
 from rackserve.operations.fetch import verified_file
@@ -184,8 +184,8 @@ def test_a_service_in_a_container_is_started_as_one():
 
 
 def test_services_that_nobody_planned_are_removed_and_no_other():
-    assert commands(only, {InstalledServices: ("chat",)}, names=["chat", "new"]) == []
-    sent = commands(only, {InstalledServices: ("chat", "old", "older")}, names=["chat"])
+    assert commands(only, {InstalledServices: Installed(("chat",))}, names=["chat", "new"]) == []
+    sent = commands(only, {InstalledServices: Installed(("chat", "old"), ("older",))}, names=["chat"])
     assert [script_of(command) for command in sent] == [("remove-service.sh", "old"), ("remove-service.sh", "older")]
 
 
@@ -194,7 +194,7 @@ def test_services_that_nobody_planned_are_removed_and_no_other():
 PACKAGE = FromPackage("llama.cpp-tools", "/usr/bin/llama-server")
 ARCHIVE = FromArchive("https://releases/x.tar.gz", "2" * 64, ())
 FOLDER = "/opt/rackserve/releases"
-ACTIVATE = ("/opt/rackserve/current/llama.cpp", "3")
+ACTIVATE = ("/opt/rackserve/current/llama.cpp", "3", "/var/cache/rackserve")
 
 
 def release_commands(origin: Any, state: ReleaseState, **facts: Any) -> list[Any]:
