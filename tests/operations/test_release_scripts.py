@@ -232,3 +232,28 @@ def test_a_release_that_is_not_there_is_not_switched_to(tmp_path):
     assert run("activate.sh", release, link, 3, tmp_path / "cache").returncode == 0
     assert run("activate.sh", tmp_path / "releases" / "llama.cpp-9", link, 3, tmp_path / "cache").returncode != 0
     assert link.readlink() == release
+
+
+def test_the_caches_of_a_release_go_with_it_and_no_others(tmp_path):
+    releases = make_releases(tmp_path / "releases", *(f"vllm-{number}" for number in range(5)))
+    make_releases(tmp_path / "releases", "sglang-1")
+    cache = tmp_path / "cache"
+    kept = (
+        "chat/releases/vllm-2",
+        "chat/releases/vllm-4",
+        "chat/releases/sglang-9",
+        "build/vllm-0",
+        "uv/wheels/vllm-0",
+    )
+    gone = ("chat/releases/vllm-0", "b/releases/vllm-1")
+    for folder in (*kept, *gone):
+        (cache / folder / "triton").mkdir(parents=True)
+    # A service owns the folder above: where it leads elsewhere, nothing is removed there.
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "vllm-0").mkdir(parents=True)
+    (cache / "evil").mkdir()
+    (cache / "evil/releases").symlink_to(elsewhere)
+    assert run("activate.sh", releases[-1], tmp_path / "current" / "vllm", 3, cache).returncode == 0
+    left = {str(path.parent.relative_to(cache)) for path in cache.rglob("triton")}
+    assert left == set(kept)
+    assert (elsewhere / "vllm-0").is_dir()
