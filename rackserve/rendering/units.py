@@ -9,7 +9,7 @@ from dataclasses import replace
 
 from rackserve.planning.plans import AnyServicePlan, GpuServicePlan
 from rackserve.rendering.drivers import GROUPS
-from rackserve.rendering.quadlet import HELPER, Surroundings, container_path, container_text
+from rackserve.rendering.quadlet import HELPER, Surroundings, cache_folder, container_path, container_text
 from rackserve.rendering.text import (
     LIBEXEC,
     TEMPLATES,
@@ -157,6 +157,8 @@ def probe_file(plan: AnyServicePlan) -> RenderedFile:
         "gpus": list(launch.gpus),
         "gpu_mib": launch.gpu_mib,
     }
+    if launch.container is not None:
+        facts["cache"] = cache_folder(plan, launch.container)
     if member is not None:
         # A node of Ray ends by itself when its head has gone; a process of vLLM's does not (measured with 0.32).
         joins = not member.is_head and member.distributed == "native"

@@ -1,7 +1,7 @@
-"""A release that cannot compile what its server will have to is refused, and what serves goes on as if nothing had been.
+"""A release that cannot compile what its server will have to is refused, and what serves goes on as before.
 
-SGLang is a stand-in, and so is its nvcc, which is the host's g++: what it compiles is really compiled and linked, in the
-service's own sandbox (tests/lab/sglang_wheel.py).
+SGLang is a stand-in, and so is its nvcc, which is the host's g++: what it compiles is really compiled and linked, in
+the service's own sandbox (tests/lab/sglang_wheel.py).
 """
 
 from __future__ import annotations

@@ -6,7 +6,7 @@ set -e
 drop_caches() {
   [ -d "$caches" ] || return 0
   # shellcheck disable=SC2016 # for the shell that find starts
-  find "$caches" -mindepth 3 -maxdepth 3 -type d -path "$caches/*/releases/$runtime-*" \
+  find "$caches" -mindepth 3 -maxdepth 3 -type d -path "$caches/*/releases/$runtime-*" -prune \
     -execdir sh -c '[ -d "$1/${2#./}" ] || rm -rf "$2"' sh "$folder" {} \;
 }
 
