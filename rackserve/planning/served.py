@@ -103,10 +103,12 @@ def start_allowance(host: Host, sizing: Sizing, compiler: Compiler | None) -> St
     runtime, parts = sizing.request.runtime, sizing.parallel.tensor * sizing.parallel.pipeline
     reading = math.ceil(sizing.weights_bytes * parts / _BYTES_PER_SECOND * _SLOW)
     preparing, compiling = _PREPARATION_S.get(runtime, 0), compiler.first_start_s if compiler is not None else 0
-    needed = min(reading + preparing + compiling, _LONGEST_S)
+    whole = reading + preparing + compiling
+    needed = min(whole, _LONGEST_S)
     if needed <= host.start_timeout:
         return StartAllowance(host.start_timeout, f"a start may take {host.start_timeout} s: start_timeout")
     made_of = [f"{reading} s to read the weights", f"{preparing} s to prepare them"]
     if compiling:
         made_of.append(f"{compiling} s to compile kernels, the first time")
-    return StartAllowance(needed, f"a start may take {needed} s: {', '.join(made_of)}")
+    most = ", the most" if whole > needed else ""
+    return StartAllowance(needed, f"a start may take {needed} s{most}: {', '.join(made_of)}")
