@@ -52,8 +52,8 @@ class Service:
     key_file: with its API key in the first line; metrics_key: metrics want it too. start_s, drain_s: longest to wait,
     in seconds. in_flight: gauges whose sum is the requests running or queued; progress: counters that grow while it
     computes. gpus: numbers in PCI order.
-    gpu_mib: least memory that its processes hold on each of them, 0 for not checked. cache: of what its container compiles,
-    None for a program of the host.
+    gpu_mib: least memory that its processes hold on each of them, 0 for not checked.
+    cache: folder of what a container compiles, None for a program of the host.
     """
 
     name: str
