@@ -14,7 +14,7 @@ import subprocess
 import sys
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +35,7 @@ def main(wanted: list[str]) -> None:
             sys.stderr.write(f"compiling {entries[name]['file']}\n")
             compile_entry(uv, entries[name], file)
             for python, architecture in hosts(entries[name]):
-                check(uv, file, python, f"{architecture}-manylinux_{entries[name]['glibc'].replace('.', '_')}")
+                check(uv, entries[name], file, python, architecture)
             (CATALOG / entries[name]["file"]).write_bytes(file.read_bytes())
 
 
@@ -76,11 +76,35 @@ def compile_entry(uv: Path, entry: dict[str, Any], file: Path) -> None:
     """Write all packages of an entry with all of their hashes."""
     source = file.with_suffix(".in")
     source.write_text(f"{entry['runtime']}=={entry['version']}\n", encoding="utf-8")
+    constraints = listed(entry.get("constraints", ()), file.with_suffix(".constraints"))
     options = ("--no-header", "--no-annotate", "--no-emit-index-url", "--generate-hashes", "--only-binary", ":all:")
     as_of = ("--exclude-newer", entry["as_of"], "--python-version", entry["python_min"])
-    run(uv, "compile", source, "--universal", *as_of, *options, "--output-file", file)
+    run(
+        uv,
+        "compile",
+        source,
+        "--universal",
+        *as_of,
+        *options,
+        "--constraint",
+        constraints,
+        *without(entry, file),
+        "--output-file",
+        file,
+    )
     said = f"# What the Python package index had before {entry['as_of']}, by `make runtime-requirements`.\n"
     file.write_text(said + file.read_text(encoding="utf-8"), encoding="utf-8")
+
+
+def without(entry: dict[str, Any], file: Path) -> tuple[str | Path, ...]:
+    """uv's options for what an entry leaves out."""
+    return ("--excludes", listed(entry.get("without", ()), file.with_suffix(".excludes")))
+
+
+def listed(lines: Iterable[str], file: Path) -> Path:
+    """A file with these lines."""
+    file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return file
 
 
 def hosts(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
@@ -91,10 +115,12 @@ def hosts(entry: dict[str, Any]) -> Iterator[tuple[str, str]]:
             yield f"3.{minor}", architecture
 
 
-def check(uv: Path, file: Path, python: str, platform: str) -> None:
+def check(uv: Path, entry: dict[str, Any], file: Path, python: str, architecture: str) -> None:
     """Fail unless wheels of exactly these hashes suit a host."""
+    platform = f"{architecture}-manylinux_{entry['glibc'].replace('.', '_')}"
     host = ("--python-version", python, "--python-platform", platform, "--target", file.parent / "nowhere")
-    run(uv, "install", "--dry-run", "--require-hashes", "--no-build", *host, "--requirement", file)
+    pinned = ("--require-hashes", "--no-build", *without(entry, file))
+    run(uv, "install", "--dry-run", *pinned, *host, "--requirement", file)
 
 
 if __name__ == "__main__":

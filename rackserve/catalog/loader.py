@@ -13,6 +13,7 @@ from typing import Any
 from pydantic import Field, ValidationError
 
 from rackserve.catalog.architectures.reader import read_config
+from rackserve.catalog.cuda_wheels import nvcc_releases, skewed
 from rackserve.catalog.options import joined, table_problems
 from rackserve.catalog.requirement_files import read_requirements
 from rackserve.domain.archives import RuntimeArchive
@@ -26,7 +27,15 @@ from rackserve.domain.llamacpp import LlamaCppFacts
 from rackserve.domain.model import LanguageModel
 from rackserve.domain.option import OptionTable
 from rackserve.domain.repository import DRIVER_ENTRY_TYPES, DriverFacts
-from rackserve.domain.requirement import REQUIREMENT_ENTRY_TYPES, Requirements, SystemPython, Uv
+from rackserve.domain.requirement import (
+    REQUIREMENT_ENTRY_TYPES,
+    CudaWheels,
+    Nvcc,
+    Requirements,
+    SystemGcc,
+    SystemPython,
+    Uv,
+)
 from rackserve.domain.stack import ENTRY_TYPES as STACK_ENTRY_TYPES
 from rackserve.domain.stack import StackFacts, StackPolicy
 
@@ -52,7 +61,10 @@ class Catalog(Frozen):
     podman: Mapping[str, PodmanFacts] = Field(default_factory=dict)
     requirements: Mapping[str, Requirements] = Field(default_factory=dict)
     pythons: Mapping[str, SystemPython] = Field(default_factory=dict)
+    nvcc: Mapping[str, Nvcc] = Field(default_factory=dict)
+    gccs: Mapping[str, SystemGcc] = Field(default_factory=dict)
     llamacpp: LlamaCppFacts
+    cuda_wheels: CudaWheels
     uv: Uv
     hub: Hub
     stacks: StackFacts = StackFacts()
@@ -126,6 +138,7 @@ _ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {
 _SECTION_TYPES: Mapping[str, type[Frozen]] = {
     "llamacpp": LlamaCppFacts,
     "uv": Uv,
+    "cuda_wheels": CudaWheels,
     "hub": Hub,
     "stack_policy": StackPolicy,
 }
@@ -153,7 +166,7 @@ def _merge(merged: dict[str, Any], where: str, text: str, folder: Path) -> Itera
             yield Problem("has to be a table of entries", where=where, key=section)
         else:
             for name, entry in value.items():
-                yield from _merge_entry(merged[section], where, (section, name), entry, folder)
+                yield from _merge_entry(merged, where, (section, name), entry, folder)
 
 
 def _merge_entry(
@@ -172,11 +185,12 @@ def _merge_entry(
             problems = _config_problems(candidate["config"], f"{where}: models.{name}.config")
         if section == "options" and not problems:
             problems = list(table_problems(candidate, where))
-            candidate = joined(merged.get(name), candidate)
+            candidate = joined(merged[section].get(name), candidate)
         if section == "requirements" and not problems:
-            problems = _requirement_problems(candidate, folder, f"{where}: requirements.{name}.file")
+            wheels = CudaWheels.model_validate(merged["cuda_wheels"])
+            problems = _requirement_problems(candidate, folder, f"{where}: requirements.{name}.file", wheels)
         if not problems:
-            merged[name] = candidate
+            merged[section][name] = candidate
         yield from problems
 
 
@@ -188,7 +202,7 @@ def _config_problems(config: Mapping[str, Any], where: str) -> list[Problem]:
     return []
 
 
-def _requirement_problems(entry: dict[str, Any], folder: Path, where: str) -> list[Problem]:
+def _requirement_problems(entry: dict[str, Any], folder: Path, where: str, wheels: CudaWheels) -> list[Problem]:
     """Read the file that an entry names into the entry."""
     try:
         file = read_requirements(folder / entry["file"])
@@ -197,9 +211,12 @@ def _requirement_problems(entry: dict[str, Any], folder: Path, where: str) -> li
     pinned = file.pinned(entry["runtime"], entry["version"])
     if pinned is None:
         return [Problem(f"{file.path} does not pin {entry['runtime']} to {entry['version']}", where=where)]
+    hosts = list(Requirements.model_validate(entry).hosts())
     entry["pinned"] = pinned
     entry["text"] = file.text
-    return []
+    entry["nvcc"] = nvcc_releases(file, hosts, wheels)
+    hint = "compile the file with constraints on them, as `constraints` in the catalogue's own entries says it"
+    return [Problem(f"{file.path} has {told}", where=where, hint=hint) for told in skewed(file, hosts, wheels)]
 
 
 def _problems(kind: type[Frozen], value: object, where: str, prefix: tuple[str, ...]) -> Iterable[Problem]:

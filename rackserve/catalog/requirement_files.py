@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
+from packaging.markers import Marker
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 from packaging.version import Version
@@ -21,20 +22,49 @@ _INDEX = re.compile(r"(-i|-f|--index-url|--extra-index-url|--find-links)[ =]\S+"
 
 
 @dataclass(frozen=True, slots=True)
+class Pin:
+    """A package at one version; marker: on which hosts, None for all."""
+
+    name: str
+    version: str
+    marker: Marker | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class RequirementsFile:
     """A requirements file that was read and has nothing wrong.
 
-    path: for sentences. pins: name and version of each requirement; a name may have several for different interpreters.
+    path: for sentences. pins: each requirement; a name may have several for different hosts.
     """
 
     path: str
     text: str = field(repr=False)
-    pins: tuple[tuple[str, str], ...] = field(repr=False)
+    pins: tuple[Pin, ...] = field(repr=False)
 
     def pinned(self, name: str, version: str) -> str | None:
         """The version that a package is pinned to, local part (+rocm723) included; None unless it is this one alone."""
-        found = {pin for package, pin in self.pins if package == canonicalize_name(name)}
+        found = {pin.version for pin in self.pins if pin.name == canonicalize_name(name)}
         return found.pop() if len(found) == 1 and {Version(pin).public for pin in found} == {version} else None
+
+    def installed(self, environment: Mapping[str, str]) -> dict[str, str]:
+        """Versions by name of what such a host gets. environment: values of the markers' variables."""
+        values = {"extra": "", **environment}
+        return {pin.name: pin.version for pin in self.pins if pin.marker is None or pin.marker.evaluate(values)}
+
+
+def linux_environment(python: str, architecture: str) -> dict[str, str]:
+    """Values of the markers' variables for CPython ("3.11") on Linux."""
+    return {
+        "python_version": python,
+        "python_full_version": f"{python}.0",
+        "implementation_name": "cpython",
+        "implementation_version": f"{python}.0",
+        "platform_python_implementation": "CPython",
+        "os_name": "posix",
+        "sys_platform": "linux",
+        "platform_system": "Linux",
+        "platform_machine": architecture,
+    }
 
 
 def read_requirements(path: Path) -> RequirementsFile:
@@ -67,8 +97,8 @@ def _logical_lines(text: str) -> Iterator[tuple[int, str]]:
         number += 1 + line.count("\0")
 
 
-def _pin(line: str) -> tuple[str, str]:
-    """Name and version of one requirement. Raises ValueError that says what keeps it from being one wheel's bytes."""
+def _pin(line: str) -> Pin:
+    """One requirement. Raises ValueError that says what keeps it from being one wheel's bytes."""
     stated = _HASH.sub("", line).strip()
     shown = stated[:60]
     if stated.startswith("-"):
@@ -82,7 +112,7 @@ def _pin(line: str) -> tuple[str, str]:
     if stated == line:
         msg = f"{shown}: has no --hash=sha256:...; `uv pip compile --generate-hashes` writes them"
         raise ValueError(msg)
-    return canonicalize_name(requirement.name), _version(requirement, shown)
+    return Pin(canonicalize_name(requirement.name), _version(requirement, shown), requirement.marker)
 
 
 def _version(requirement: Requirement, shown: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, StringConstraints, model_validator
@@ -33,6 +33,8 @@ class Requirements(Frozen):
     family: the release that PyTorch says it was built for: CUDA's ("13.0") or HIP's ("7.2"); none for the CPU.
     architectures, glibc, python_min, python_before: hosts and interpreters that all of its packages have wheels for.
     as_of: it was compiled from what the index had before this day. None where an operator's file does not say.
+    constraints: what it was compiled with beside that, as pip reads them.
+    nvcc: the CUDA release of the nvcc among its packages by architecture, which the loader reads from the file as well.
     installed_gib: what the environment takes on disk, bytecode included.
     packages: of the distribution, that the runtime needs beside a Python with its headers.
     """
@@ -50,6 +52,8 @@ class Requirements(Frozen):
     python_min: PythonVersion
     python_before: PythonVersion
     as_of: Day | None = None
+    constraints: tuple[str, ...] = ()
+    nvcc: Mapping[Architecture, Version] = Field(default_factory=dict)
     installed_gib: int = Field(ge=1, le=1000)
     packages: PackageNames = PackageNames()
     source: str
@@ -68,6 +72,54 @@ class Requirements(Frozen):
     def suits(self, python: str) -> bool:
         """Whether all of its packages have wheels for this version of Python."""
         return python_number(self.python_min) <= python_number(python) < python_number(self.python_before)
+
+    def hosts(self) -> Iterator[tuple[str, str]]:
+        """Each version of Python and architecture that it is for."""
+        (major, first), (_, before) = python_number(self.python_min), python_number(self.python_before)
+        for minor in range(first, before):
+            for architecture in self.architectures:
+                yield f"{major}.{minor}", architecture
+
+
+class CudaWheels(Frozen):
+    """Distributions of a CUDA toolkit that have to be of one CUDA release: `nvcc`, and what it compiles with.
+
+    runtime: with the headers that all go by. cccl: the one that is numbered otherwise. suffixes: of all of the names.
+    """
+
+    nvcc: str
+    runtime: str
+    cccl: str
+    beside: tuple[str, ...]
+    suffixes: Some[str]
+    source: str
+    date: str
+
+
+class Nvcc(Frozen):
+    """A release of nvcc. gcc: the newest release of gcc that it compiles with."""
+
+    id: Version
+    gcc: int = Field(ge=4, le=99)
+    source: str
+    date: str
+
+
+class OtherGcc(Frozen):
+    """A release of gcc that a distribution has beside its own, as gcc-VERSION and g++-VERSION in /usr/bin."""
+
+    version: int = Field(ge=4, le=99)
+    packages: Some[PackagePattern]
+
+
+class SystemGcc(Frozen):
+    """The releases of gcc of one system. own: what `gcc` is. others: in order of preference."""
+
+    id: SystemId
+    own: int = Field(ge=4, le=99)
+    others: tuple[OtherGcc, ...] = ()
+    source: str
+    date: str
 
 
 class Uv(Frozen):
@@ -113,4 +165,6 @@ class SystemPython(Frozen):
 REQUIREMENT_ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {
     "requirements": (Requirements, "id"),
     "pythons": (SystemPython, "id"),
+    "nvcc": (Nvcc, "id"),
+    "gccs": (SystemGcc, "id"),
 }

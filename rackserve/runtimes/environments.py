@@ -136,11 +136,15 @@ def _versions(wish: _Wish) -> RuntimeVersions | None:
     return None
 
 
-def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements:
+def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements | str:
+    compiler = _gcc(wish, pinned.nvcc.get(wish.node.architecture, ""))
+    if isinstance(compiler, str):
+        return compiler
     found = next((found for found in _interpreters(wish) if pinned.suits(found.version)), None)
     uv = wish.catalog.uv
     # A Python of uv's brings its own headers.
     packages = (*wish.names(uv.packages), *(found.packages if found else ()), *wish.names(pinned.packages))
+    gcc, gcc_packages = compiler
     return FromRequirements(
         runtime=wish.runtime,
         version=pinned.pinned,
@@ -149,10 +153,28 @@ def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements:
         text=pinned.text,
         python=found.version if found else _managed(wish, pinned),
         program=found.program if found else None,
-        packages=tuple(dict.fromkeys(packages)),
+        packages=tuple(dict.fromkeys((*packages, *gcc_packages))),
         installed_gib=pinned.installed_gib,
         uv=uv,
+        nvcc=pinned.nvcc.get(wish.node.architecture, ""),
+        gcc=gcc,
     )
+
+
+def _gcc(wish: _Wish, nvcc: str) -> tuple[str, tuple[str, ...]] | str:
+    """The release of the host's gcc that nvcc is given and the packages with it, both empty where it takes `gcc` itself
+    or nobody knows better; or the sentence that says why there is none.
+    """
+    release, system = wish.catalog.nvcc.get(nvcc), wish.catalog.gccs.get(wish.node.system)
+    if release is None or system is None or system.own <= release.gcc:
+        return "", ()
+    known = next((other for other in system.others if other.version <= release.gcc), None)
+    if known is None:
+        return (
+            f"nvcc {nvcc}, which compiles kernels for {wish.what}, knows gcc up to {release.gcc}; {wish.here} has "
+            f"{system.own} and none that is older: take another system, or the runtime's container image"
+        )
+    return str(known.version), known.packages
 
 
 def _interpreters(wish: _Wish) -> Iterator[Interpreter]:

@@ -24,7 +24,7 @@ each = pytest.mark.parametrize("entry", OURS, ids=lambda entry: entry.id)
 
 def pins(tmp_path: Path, text: str) -> tuple[tuple[str, str], ...]:
     (tmp_path / "r.txt").write_text(text)
-    return read_requirements(tmp_path / "r.txt").pins
+    return tuple((pin.name, pin.version) for pin in read_requirements(tmp_path / "r.txt").pins)
 
 
 def refusals(tmp_path: Path, text: str) -> list[str]:
@@ -236,7 +236,7 @@ def stacked(entry: Requirements):
 
 @each
 def test_pytorch_is_what_the_stack_says(entry):
-    pinned = {version for name, version in read_requirements(folder() / entry.file).pins if name == "torch"}
+    pinned = {pin.version for pin in read_requirements(folder() / entry.file).pins if pin.name == "torch"}
     assert len(pinned) == 1
     assert f"{pinned.pop()}.".startswith(f"{stacked(entry).torch}.")
 

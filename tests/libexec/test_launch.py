@@ -160,6 +160,38 @@ def test_what_is_loaded_after_another_release_became_current_is_of_the_one_that_
         assert started.communicate("go\n", timeout=60)[0] == f"{old}\n"
 
 
+SEARCHED = "/usr/local/bin:/usr/bin"
+
+
+def tools(host: HelperHost, program: Path) -> tuple[str | None, str]:
+    """CUDA_HOME and PATH of a program."""
+    done = launch(host, "--", str(program), "-c", TELL, PATH=SEARCHED)
+    assert done.returncode == 0, done.stderr
+    variables = json.loads(done.stdout)[1]
+    return variables.get("CUDA_HOME"), variables["PATH"]
+
+
+def test_a_program_finds_the_compilers_of_the_release_that_it_is_of(host):
+    folder = release(host, "engine-1")
+    (folder / "cuda").mkdir()
+    program = host.root / "opt/rackserve/current/engine/bin/python"
+    expected = (f"{folder}/cuda", f"{folder}/bin:{folder}/cuda/bin:{SEARCHED}")
+    assert tools(host, program) == expected
+    assert tools(host, folder / "bin/python") == expected
+
+
+def test_a_release_without_compilers_changes_nothing(host):
+    release(host, "engine-1")
+    assert tools(host, host.root / "opt/rackserve/current/engine/bin/python") == (None, SEARCHED)
+
+
+def test_a_toolkit_beside_a_program_that_is_of_no_release_is_not_its_own(host):
+    folder = host.root / "usr/local"
+    venv.create(folder, symlinks=True)
+    (folder / "cuda").mkdir()
+    assert tools(host, folder / "bin/python") == (None, SEARCHED)
+
+
 def test_a_program_elsewhere_is_started_by_the_path_that_it_was_named_by(host, tmp_path):
     link = tmp_path / "elsewhere"
     link.symlink_to("/bin")

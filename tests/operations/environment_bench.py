@@ -45,7 +45,9 @@ def wheel(name: str, version: str, files: dict[str, str], metadata: str = "", sc
     with zipfile.ZipFile(packed, "w") as archive:
         for path, text in content.items():
             # With a fixed date, so that the same wheel is the same bytes.
-            archive.writestr(zipfile.ZipInfo(path), text)
+            entry = zipfile.ZipInfo(path)
+            entry.external_attr = (0o755 if "/bin/" in path else 0o644) << 16
+            archive.writestr(entry, text)
     return f"{name}-{version}-py3-none-any.whl", packed.getvalue()
 
 
@@ -66,6 +68,37 @@ def engine(version: str = "1.0") -> tuple[str, bytes]:
     """A stand-in for a runtime."""
     files = {"engine.py": "import torch\n\n\ndef main():\n    print('serving with', torch.version.cuda)\n"}
     return wheel("engine", version, files, "Requires-Dist: torch\n", "engine = engine:main")
+
+
+def nvcc(rsqrt: str = "rsqrt(double x);") -> tuple[str, bytes]:
+    """A stand-in for the wheels of a CUDA toolkit, laid out as those for CUDA 13; rsqrt: how its headers declare it."""
+    math = f"#  include <features.h> /* For GLIBC macros */\nextern double {rsqrt}\n"
+    files = {
+        "bin/nvcc": "#!/bin/sh\necho nvcc of $(basename $(dirname $(dirname $0)))\n",
+        "bin/crt/link.stub": "",
+        "include/cuda.h": CUDA_H,
+        "include/crt/math_functions.h": math,
+        "include/crt/host_config.h": "",
+        "lib/libcudart.so.13": "",
+        "lib/libcudadevrt.a": "",
+        "nvvm/bin/cicc": "",
+    }
+    return wheel("nvidia_cuda_nvcc", "13.0.88", {f"nvidia/cu13/{path}": text for path, text in files.items()})
+
+
+# As the real one names what it declares.
+CUDA_H = """\
+typedef int CUresult;
+typedef void (*CUhostFn)(void *);
+#ifdef CUDA_API_PER_THREAD_DEFAULT_STREAM
+#define cuLaunchKernel cuLaunchKernel_ptsz
+#endif
+#define cuMemAlloc cuMemAlloc_v2
+CUresult cuInit(unsigned int Flags);
+CUresult cuMemAlloc(void **pointer, unsigned long size);
+CUresult
+cuLaunchKernel (void *kernel);
+"""
 
 
 @dataclass
@@ -205,6 +238,7 @@ class EnvironmentHost:
             "family": "13.0",
             "gib": 0,
             "mirror": "",
+            "gcc": "",
         }
         return [self.release(name), self.work, self.uv, *(plan | changed).values()]
 

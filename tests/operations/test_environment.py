@@ -25,6 +25,8 @@ ORIGIN = FromRequirements(
     packages=("gcc",),
     installed_gib=10,
     uv=UV,
+    nvcc="13.0",
+    gcc="15",
 )
 FOLDER = "/opt/rackserve/releases"
 WORK = "/var/cache/rackserve"
@@ -67,7 +69,7 @@ def test_an_environment_is_made_by_the_pinned_uv_and_then_named():
     assert requirements.connector_arguments["_stdin"] == [TEXT]
     assert f"{WORK}/environments/{ORIGIN.release}.txt" in requirements.get_raw_value()
     place = (f"{FOLDER}/{ORIGIN.release}", WORK, UV_FOLDER)
-    planned = ("/usr/bin/python3.12", "3.12", "vllm", "0.33.0", "cuda", "13.0", "10", "", "")
+    planned = ("/usr/bin/python3.12", "3.12", "vllm", "0.33.0", "cuda", "13.0", "10", "", "15")
     assert script_of(environment) == ("environment.sh", *place, *planned)
     assert_named(link)
 
@@ -76,11 +78,16 @@ def test_a_link_to_an_incomplete_environment_is_not_trusted():
     assert len(sent(ReleaseState(frozenset(), ORIGIN.release))) == 5
 
 
+def test_an_environment_that_compiles_is_complete_with_its_toolkit_and_any_other_with_its_python():
+    assert ORIGIN.last == "cuda/bin/nvcc"
+    assert replace(ORIGIN, nvcc="", gcc="").last == "bin/python"
+
+
 def test_a_python_of_uvs_own_comes_from_the_mirror():
     origin = replace(ORIGIN, program=None)
     environment = sent(ReleaseState(frozenset(), ""), origin, python_mirror="https://mirror.example/python")[3]
     assert script_of(environment)[4:6] == ("", "3.12")
-    assert script_of(environment)[-2] == "https://mirror.example/python"
+    assert script_of(environment)[-2:] == ("https://mirror.example/python", "15")
 
 
 def test_a_release_is_named_by_its_packages_and_its_python():

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from rackserve.catalog.loader import load_catalog
+from rackserve.catalog.loader import Catalog, load_catalog
 from rackserve.domain.node import Node
 from rackserve.runtimes.environments import FromRequirements, environment_origin
 
@@ -98,6 +98,51 @@ def test_a_python_of_uvs_own_brings_its_headers():
     assert {"gcc", "python3-venv"} <= packages
 
 
+# the host's compiler
+
+
+def test_nvcc_is_given_a_gcc_that_it_knows_and_its_packages():
+    origin = found(VLLM, FORKY)
+    assert (origin.nvcc, origin.gcc) == ("13.0", "15")
+    assert {"g++", "g++-15"} <= set(origin.packages)
+
+
+@pytest.mark.parametrize("host", [BOOKWORM, TRIXIE, JAMMY, NOBLE, EL9, EL10])
+def test_a_gcc_that_nvcc_knows_is_taken_as_it_is(host):
+    origin = found(VLLM, host)
+    assert (origin.nvcc, origin.gcc) == ("13.0", "")
+    assert not [name for name in origin.packages if name.startswith("g++-")]
+
+
+def test_wheels_without_nvcc_need_no_older_gcc():
+    origin = found(VOLTA, FORKY)
+    assert (origin.nvcc, origin.gcc) == ("", "")
+
+
+def test_every_system_with_a_python_has_a_gcc_and_every_nvcc_of_ours_is_known():
+    assert set(CATALOG.gccs) == set(CATALOG.pythons)
+    assert {release for entry in CATALOG.requirements.values() for release in entry.nvcc.values()} <= set(CATALOG.nvcc)
+
+
+@pytest.mark.parametrize(("newest", "gcc"), [(16, ""), (15, "15"), (14, "14")])
+def test_the_newest_gcc_that_nvcc_knows_is_the_last_that_it_is_given(newest, gcc):
+    made = environment_origin(*VLLM, knowing(newest), node(**FORKY))
+    assert isinstance(made, FromRequirements)
+    assert made.gcc == gcc
+
+
+def test_a_system_without_a_gcc_that_nvcc_knows_is_told_both():
+    said = environment_origin(*VLLM, knowing(13), node(**FORKY))
+    assert isinstance(said, str)
+    assert "knows gcc up to 13; debian forky on x86_64 has 16 and none that is older" in said
+
+
+def knowing(newest: int) -> Catalog:
+    """Our catalogue with an nvcc that knows gcc up to this release."""
+    nvcc = CATALOG.nvcc["13.0"].model_copy(update={"gcc": newest})
+    return CATALOG.model_copy(update={"nvcc": {"13.0": nvcc}})
+
+
 # the plan
 
 
@@ -110,6 +155,11 @@ def test_what_is_pinned_and_checked_is_the_catalogues(runtime, family):
     assert origin.family == family
     assert f"\n{runtime[0]}=={runtime[1]} " in origin.text
     assert origin.installed_gib >= 10
+
+
+def test_an_architecture_that_has_torch_for_the_cpu_only_is_refused():
+    said = refusal(VOLTA, BOOKWORM | {"architecture": "aarch64"})
+    assert "the pinned requirements of vllm 0.19.1 for cuda are for x86_64, not for debian bookworm on aarch64" in said
 
 
 def test_both_architectures_have_the_same_requirements():

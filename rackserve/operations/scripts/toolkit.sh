@@ -15,10 +15,25 @@ has_nvcc() {
 
 # link_each THEIRS OURS: a link in $folder/OURS for each entry of the wheels' folder THEIRS.
 link_each() {
+  up=$(echo "$2/" | sed 's,[^/]*/,../,g')..
   mkdir -p "$folder/$2"
   for entry in "$environment/$home/$1"/*; do
-    ln -s "../../$home/$1/$(basename "$entry")" "$folder/$2/"
+    ln -s "$up/$home/$1/$(basename "$entry")" "$folder/$2/"
   done
+}
+
+# glibc 2.42 brought rsqrt() and says that it throws nothing. CUDA says so since 13.2; what is compiled with the headers of
+# an older one stops at the difference (tried: 13.0 on glibc 2.43). The declarations as 13.2 has them.
+mend_rsqrt() {
+  header=include/crt/math_functions.h
+  grep -q 'rsqrt(double x);' "$environment/$home/$header" || return 0
+  rm "$folder/include/crt"
+  link_each include/crt include/crt
+  rm "$folder/$header"
+  sed -E -e 's/(rsqrtf?\((double|float) x\));/\1 RACKSERVE_RSQRT;/' \
+    -e 's/^(__func__\((double|float) rsqrtf?\((double|float) a\))\);/\1 RACKSERVE_RSQRT);/' \
+    -e '/include <features.h>/a #  if __GLIBC_PREREQ(2, 42)\n#    define RACKSERVE_RSQRT noexcept(true)\n#  else\n#    define RACKSERVE_RSQRT\n#  endif' \
+    "$environment/$home/$header" >"$folder/$header"
 }
 
 # Linkers ask for libNAME.so, wheels have libNAME.so.13.
@@ -62,7 +77,9 @@ make_toolkit() {
   link_names
   # nvcc.profile of CUDA 13 says so for what nvcc itself starts.
   ln -s lib64 "$folder/lib"
-  ln -s "../$home/include" "../$home/nvvm" "$folder/"
+  ln -s "../$home/nvvm" "$folder/nvvm"
+  link_each include include
+  mend_rsqrt
   [ -z "$3" ] || link_gcc "$3" || return 1
   make_stub "${3:+/usr/bin/gcc-}${3:-gcc}" && [ -s "$folder/lib64/stubs/libcuda.so" ]
 }
