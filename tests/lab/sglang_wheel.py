@@ -46,13 +46,13 @@ def wheels(folder: Path, cuda: str | None, changed: Mapping[str, str | None] | N
 
 
 def toolkit(changed: Mapping[str, str | None]) -> tuple[str, bytes]:
-    """NVIDIA's wheels of a toolkit as one: where they have nvcc, headers and libraries."""
+    """NVIDIA's wheels of a toolkit as one, by a name that nothing is known of: where they have nvcc, headers, libraries."""
     with tempfile.TemporaryDirectory() as scratch:
         libraries = {f"lib/{name}": library(name, Path(scratch)) for name in LIBRARIES if name.startswith("libcudart")}
     texts = {"bin/nvcc": NVCC, **{f"include/{name}": text for name, text in HEADERS.items()}, **changed}
     # As everywhere in that toolkit: whatever is there in these folders is linked.
     files = {f"nvidia/cu13/{place}": text for place, text in texts.items() if text is not None}
-    name, content = wheel("nvidia_cuda_nvcc", "13.0.88", {**files, "nvidia/cu13/nvvm/bin/cicc": ""})
+    name, content = wheel("toolkit", "13.0", {**files, "nvidia/cu13/nvvm/bin/cicc": ""})
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(packed, "w") as target:
         for entry in source.infolist():
