@@ -46,7 +46,7 @@ def wheels(folder: Path, cuda: str | None, changed: Mapping[str, str | None] | N
 
 
 def toolkit(changed: Mapping[str, str | None]) -> tuple[str, bytes]:
-    """NVIDIA's wheels of a toolkit as one, by a name that nothing is known of: where they have nvcc, headers, libraries."""
+    """NVIDIA's wheels of a toolkit as one: where they have nvcc, headers and libraries."""
     with tempfile.TemporaryDirectory() as scratch:
         libraries = {f"lib/{name}": library(name, Path(scratch)) for name in LIBRARIES if name.startswith("libcudart")}
     texts = {"bin/nvcc": NVCC, **{f"include/{name}": text for name, text in HEADERS.items()}, **changed}
