@@ -79,25 +79,14 @@ def compile_entry(uv: Path, entry: dict[str, Any], file: Path) -> None:
     constraints = listed(entry.get("constraints", ()), file.with_suffix(".constraints"))
     options = ("--no-header", "--no-annotate", "--no-emit-index-url", "--generate-hashes", "--only-binary", ":all:")
     as_of = ("--exclude-newer", entry["as_of"], "--python-version", entry["python_min"])
-    run(
-        uv,
-        "compile",
-        source,
-        "--universal",
-        *as_of,
-        *options,
-        "--constraint",
-        constraints,
-        *without(entry, file),
-        "--output-file",
-        file,
-    )
+    chosen = ("--constraint", constraints, *without(entry, file))
+    run(uv, "compile", source, "--universal", *as_of, *options, *chosen, "--output-file", file)
     said = f"# What the Python package index had before {entry['as_of']}, by `make runtime-requirements`.\n"
     file.write_text(said + file.read_text(encoding="utf-8"), encoding="utf-8")
 
 
 def without(entry: dict[str, Any], file: Path) -> tuple[str | Path, ...]:
-    """uv's options for what an entry leaves out."""
+    """Options of uv for what an entry leaves out."""
     return ("--excludes", listed(entry.get("without", ()), file.with_suffix(".excludes")))
 
 

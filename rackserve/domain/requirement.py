@@ -17,6 +17,7 @@ WheelBackend = Literal["cuda", "rocm", "cpu"]
 # As `uname -m` prints it.
 Architecture = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]{1,20}$")]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^3\.[0-9]{1,2}$")]
+DistributionName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9]+(-[a-z0-9]+)*$", max_length=100)]
 Day = Annotated[str, StringConstraints(pattern=r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$")]
 
 
@@ -34,6 +35,7 @@ class Requirements(Frozen):
     architectures, glibc, python_min, python_before: hosts and interpreters that all of its packages have wheels for.
     as_of: it was compiled from what the index had before this day. None where an operator's file does not say.
     constraints: what it was compiled with beside that, as pip reads them.
+    without: distributions that are left out though others ask for them.
     nvcc: the CUDA release of the nvcc among its packages by architecture, which the loader reads from the file as well.
     installed_gib: what the environment takes on disk, bytecode included.
     packages: of the distribution, that the runtime needs beside a Python with its headers.
@@ -53,6 +55,7 @@ class Requirements(Frozen):
     python_before: PythonVersion
     as_of: Day | None = None
     constraints: tuple[str, ...] = ()
+    without: tuple[DistributionName, ...] = ()
     nvcc: Mapping[Architecture, Version] = Field(default_factory=dict)
     installed_gib: int = Field(ge=1, le=1000)
     packages: PackageNames = PackageNames()

@@ -71,4 +71,5 @@ def _environment(origin: FromRequirements, uv: str, mirror: str) -> StringComman
         str(origin.installed_gib),
         mirror,
         origin.gcc,
+        " ".join(origin.without),
     )

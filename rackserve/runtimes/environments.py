@@ -28,7 +28,7 @@ class FromRequirements:
     python: the interpreter's version ("3.12"). program: where it is; None for one that uv downloads from its vendor.
     packages: of the distribution. installed_gib: what the environment takes on disk.
     nvcc: the release of the nvcc that is among the packages, and gcc: the release of the host's gcc that it is given;
-    both empty where there is no nvcc, gcc also where it takes the host's own.
+    both empty where there is no nvcc, gcc also where it takes the host's own. without: distributions that are left out.
     """
 
     runtime: str
@@ -43,6 +43,7 @@ class FromRequirements:
     uv: Uv
     nvcc: str = ""
     gcc: str = ""
+    without: tuple[str, ...] = ()
 
     @property
     def last(self) -> str:
@@ -158,12 +159,14 @@ def _origin(wish: _Wish, pinned: Requirements) -> FromRequirements | str:
         uv=uv,
         nvcc=pinned.nvcc.get(wish.node.architecture, ""),
         gcc=gcc,
+        without=pinned.without,
     )
 
 
 def _gcc(wish: _Wish, nvcc: str) -> tuple[str, tuple[str, ...]] | str:
-    """The release of the host's gcc that nvcc is given and the packages with it, both empty where it takes `gcc` itself
-    or nobody knows better; or the sentence that says why there is none.
+    """The release of the host's gcc that nvcc is given and its packages, or the sentence that says why there is none.
+
+    Both are empty where nvcc takes `gcc` itself, or nobody knows better.
     """
     release, system = wish.catalog.nvcc.get(nvcc), wish.catalog.gccs.get(wish.node.system)
     if release is None or system is None or system.own <= release.gcc:

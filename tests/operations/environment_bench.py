@@ -70,20 +70,19 @@ def engine(version: str = "1.0") -> tuple[str, bytes]:
     return wheel("engine", version, files, "Requires-Dist: torch\n", "engine = engine:main")
 
 
-def nvcc(rsqrt: str = "rsqrt(double x);") -> tuple[str, bytes]:
-    """A stand-in for the wheels of a CUDA toolkit, laid out as those for CUDA 13; rsqrt: how its headers declare it."""
-    math = f"#  include <features.h> /* For GLIBC macros */\nextern double {rsqrt}\n"
+def toolkit(rsqrt: str = "rsqrt(double x);") -> dict[str, str]:
+    """Files of a stand-in for a CUDA toolkit, laid out as in the wheels for CUDA 13; rsqrt: how it declares that."""
     files = {
         "bin/nvcc": "#!/bin/sh\necho nvcc of $(basename $(dirname $(dirname $0)))\n",
         "bin/crt/link.stub": "",
         "include/cuda.h": CUDA_H,
-        "include/crt/math_functions.h": math,
+        "include/crt/math_functions.h": f"#  include <features.h> /* For GLIBC macros */\nextern double {rsqrt}\n",
         "include/crt/host_config.h": "",
         "lib/libcudart.so.13": "",
         "lib/libcudadevrt.a": "",
         "nvvm/bin/cicc": "",
     }
-    return wheel("nvidia_cuda_nvcc", "13.0.88", {f"nvidia/cu13/{path}": text for path, text in files.items()})
+    return {f"nvidia/cu13/{path}": text for path, text in files.items()}
 
 
 # As the real one names what it declares.
@@ -116,7 +115,7 @@ class Index:
         return self
 
     def page(self, project: str) -> bytes:
-        names = [name for name in self.files if name.startswith(f"{project}-")]
+        names = [name for name in self.files if name.startswith(f"{project.replace('-', '_')}-")]
         return "".join(f'<a href="../../files/{name}">{name}</a>\n' for name in names).encode()
 
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
@@ -239,6 +238,7 @@ class EnvironmentHost:
             "gib": 0,
             "mirror": "",
             "gcc": "",
+            "without": "",
         }
         return [self.release(name), self.work, self.uv, *(plan | changed).values()]
 

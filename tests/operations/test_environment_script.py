@@ -75,6 +75,17 @@ def test_an_environment_is_exactly_what_is_pinned_and_runs_from_wherever_it_is_l
     assert installed == {"torch-9.9.dist-info", "engine-1.0.dist-info"}
 
 
+def test_what_is_left_out_is_not_asked_for_though_a_package_needs_it(host, index):
+    needs = "Requires-Dist: torch\nRequires-Dist: kernels\nRequires-Dist: more-kernels\n"
+    asking = wheel("engine", "1.5", {"engine.py": ""}, needs)
+    index.add(asking)
+    requirements = pinned(CUDA_TORCH, asking)
+    assert "kernels" in refused(host.install(requirements, version="1.5", without="kernels"), host)
+    done = host.install(requirements, version="1.5", without="kernels more-kernels")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert not list((host.work / "environments").iterdir())
+
+
 def test_services_that_may_not_write_find_bytecode_and_read_everything(host):
     assert host.install(pinned(CUDA_TORCH, ENGINE)).returncode == 0
     packages = next(host.release().glob("lib/python*/site-packages"))

@@ -1,50 +1,56 @@
-"""toolkit.sh, as environment.sh uses it for real: the CUDA toolkit of links that a release with nvcc gets."""
+"""toolkit.sh: the CUDA toolkit of links that a release with nvcc gets, and how older releases get theirs."""
 
 from __future__ import annotations
 
 import ctypes
 import re
-import shutil
 import subprocess
-from collections.abc import Iterator
+from importlib import resources
 from pathlib import Path
 
 import pytest
 
-from tests.operations.environment_bench import EnvironmentHost, Index, engine, indexing, install_uv, nvcc, pinned, torch
+from tests.operations.environment_bench import (
+    EnvironmentHost,
+    Index,
+    engine,
+    indexing,
+    install_uv,
+    pinned,
+    toolkit,
+    torch,
+    wheel,
+)
 
-WHEELS = (torch(cuda="13.0"), engine(), nvcc())
+SCRIPT = (resources.files("rackserve.operations") / "scripts" / "toolkit.sh").read_text(encoding="utf-8")
+PACKAGES = "lib/python3.11/site-packages"
 LINKS_WITH = "int cuInit(unsigned); int started(void) { return cuInit(0); }\n"
 # A gcc of this machine by its release.
 GCC = next((path.name.partition("-")[2] for path in sorted(Path("/usr/bin").glob("gcc-[0-9]*"))), "")
 
 
-@pytest.fixture(scope="module")
-def uv(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("uv")
-    assert install_uv(folder).returncode == 0
-    return next((folder / "releases").iterdir())
+def environment(folder: Path, files: dict[str, str]) -> Path:
+    """An environment with these files among its packages."""
+    for name, text in files.items():
+        path = folder / PACKAGES / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o755)
+    return folder
+
+
+def made(release: Path, gcc: str = "") -> subprocess.CompletedProcess[str]:
+    command = ["sh", "-c", f'{SCRIPT}\nmake_toolkit "$@"', "sh", release, release / "cuda", gcc]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
 
 
 @pytest.fixture
-def index() -> Iterator[Index]:
-    with indexing(Index().add(*WHEELS)) as made:
-        yield made
-
-
-@pytest.fixture
-def host(tmp_path, uv, index) -> EnvironmentHost:
-    made = EnvironmentHost(tmp_path, uv)
-    made.pip["index-url"] = f"{index.url}/simple"
-    return made
-
-
-@pytest.fixture
-def cuda(host) -> Path:
-    """The toolkit of an installed release."""
-    done = host.install(pinned(*WHEELS))
-    assert (done.returncode, done.stderr) == (0, "")
-    return host.release() / "cuda"
+def cuda(tmp_path) -> Path:
+    """The toolkit of a release."""
+    release = environment(tmp_path / "release", toolkit())
+    done = made(release)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+    return release / "cuda"
 
 
 def links(folder: Path) -> list[Path]:
@@ -61,7 +67,7 @@ def linked(cuda: Path, *options: str) -> Path:
 
 def needed(library: Path) -> list[str]:
     shown = subprocess.run(["readelf", "-d", library], capture_output=True, text=True, check=True).stdout
-    return re.findall(r"NEEDED.*\\[(.*)\\]", shown)
+    return re.findall(r"NEEDED.*\[(.*)\]", shown)
 
 
 def test_a_release_with_nvcc_has_a_toolkit_where_its_programs_look_for_one(cuda):
@@ -100,63 +106,20 @@ def test_the_stub_has_the_drivers_functions_and_says_what_it_is(cuda):
     assert not hasattr(stub, "cuMemAlloc")
 
 
-def test_a_release_without_nvcc_has_no_toolkit_and_needs_no_compiler(host):
-    assert host.install(pinned(*WHEELS[:2]), gcc="99").returncode == 0
-    assert not (host.release() / "cuda").exists()
-
-
-# releases that an earlier version of rackserve made
-
-
-@pytest.fixture
-def older(host, cuda) -> Path:
-    shutil.rmtree(cuda)
-    return host.release()
-
-
-def test_an_older_release_gets_its_toolkit_and_nothing_else_of_it_is_touched(host, index, older):
-    before = {path: path.lstat().st_mtime_ns for path in older.rglob("*")}
-    index.asked.clear()
-    done = host.install(pinned(*WHEELS))
-    assert (done.returncode, done.stderr, index.asked) == (0, "", [])
-    assert (older / "cuda/bin/nvcc").is_file()
-    assert {path: path.lstat().st_mtime_ns for path in before} == before
-    assert host.left() == {"engine-1"}
-
-
-def test_half_a_toolkit_is_made_anew(host, older):
-    (older / "cuda/bin").mkdir(parents=True)
-    (older / "cuda/half").touch()
-    assert host.install(pinned(*WHEELS)).returncode == 0
-    assert (older / "cuda/bin/nvcc").is_file()
-    assert not (older / "cuda/half").exists()
-
-
-def test_where_it_cannot_have_one_an_older_release_stays_as_it_is(host, older):
-    done = host.install(pinned(*WHEELS), gcc="99")
-    assert done.returncode == 1
-    assert "no CUDA toolkit for engine-1: /usr/bin/gcc-99 is not there" in done.stderr
-    assert host.left() == {"engine-1"}
-    assert (older / "bin/engine").is_file()
-    assert not (older / "cuda").exists()
-
-
 # the host's compiler
 
 
 @pytest.mark.skipif(not Path(f"/usr/bin/g++-{GCC}").exists(), reason="no gcc by its release on this machine")
-def test_the_gcc_that_nvcc_knows_is_found_before_the_hosts_own(host):
-    assert host.install(pinned(*WHEELS), gcc=GCC).returncode == 0
-    folder = host.release() / "cuda/bin"
+def test_the_gcc_that_nvcc_knows_is_found_before_the_hosts_own(tmp_path):
+    release = environment(tmp_path, toolkit())
+    assert made(release, GCC).returncode == 0
     for name, program in (("gcc", "gcc"), ("cc", "gcc"), ("g++", "g++"), ("c++", "g++")):
-        assert (folder / name).readlink() == Path(f"/usr/bin/{program}-{GCC}")
+        assert (release / "cuda/bin" / name).readlink() == Path(f"/usr/bin/{program}-{GCC}")
 
 
-def test_a_gcc_that_is_not_there_is_named(host):
-    done = host.install(pinned(*WHEELS), gcc="99")
-    assert done.returncode == 1
-    assert "no CUDA toolkit for engine-1: /usr/bin/gcc-99 is not there" in done.stderr
-    assert host.left() == set()
+def test_a_gcc_that_is_not_there_is_named(tmp_path):
+    done = made(environment(tmp_path, toolkit()), "99")
+    assert (done.returncode, done.stdout) == (1, "/usr/bin/gcc-99 is not there\n")
 
 
 # the host's C library
@@ -174,8 +137,74 @@ def test_rsqrt_is_declared_as_the_c_library_declares_it(cuda, glibc, throws):
     assert not (cuda / "include/crt/math_functions.h").is_symlink()
 
 
-def test_headers_that_know_it_are_taken_as_they_are(host, index):
-    newer = nvcc("rsqrt(double x) _NV_RSQRT_SPECIFIER;")
-    index.add(newer)
-    assert host.install(pinned(*WHEELS[:2], newer)).returncode == 0
-    assert (host.release() / "cuda/include/crt").is_symlink()
+def test_headers_that_know_it_are_taken_as_they_are(tmp_path):
+    release = environment(tmp_path, toolkit("rsqrt(double x) _NV_RSQRT_SPECIFIER;"))
+    assert made(release).returncode == 0
+    assert (release / "cuda/include/crt").is_symlink()
+
+
+# as environment.sh has it made
+
+NVCC = wheel("nvidia_cuda_nvcc", "13.0.88", toolkit())
+WHEELS = (torch(cuda="13.0"), engine(), NVCC)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> EnvironmentHost:
+    """A host with a release that has nvcc, and no index any more."""
+    folder = tmp_path_factory.mktemp("uv")
+    assert install_uv(folder).returncode == 0
+    host = EnvironmentHost(tmp_path_factory.mktemp("host"), next((folder / "releases").iterdir()))
+    with indexing(Index().add(*WHEELS)) as index:
+        host.pip["index-url"] = f"{index.url}/simple"
+        done = host.install(pinned(*WHEELS))
+    assert (done.returncode, done.stderr) == (0, "")
+    return host
+
+
+@pytest.fixture
+def older(installed) -> EnvironmentHost:
+    """The same as an earlier version of rackserve made it."""
+    subprocess.run(["rm", "-rf", installed.release() / "cuda"], check=True)
+    return installed
+
+
+def test_a_new_release_has_it(installed):
+    assert (installed.release() / "cuda/bin/nvcc").is_file()
+    assert installed.left() == {"engine-1"}
+
+
+def test_an_older_release_gets_it_without_an_index_and_nothing_else_of_it_is_touched(older):
+    release = older.release()
+    before = {path: path.lstat().st_mtime_ns for path in release.rglob("*")}
+    # What an interrupted run may have left of it.
+    (release / "cuda/bin").mkdir(parents=True)
+    (release / "cuda/half").touch()
+    done = older.install(pinned(*WHEELS))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (release / "cuda/bin/nvcc").is_file()
+    assert not (release / "cuda/half").exists()
+    assert {path: path.lstat().st_mtime_ns for path in before} == before
+    assert older.left() == {"engine-1"}
+    made_at = (release / "cuda").stat().st_mtime_ns
+    assert older.install(pinned(*WHEELS)).returncode == 0
+    assert (release / "cuda").stat().st_mtime_ns == made_at
+
+
+def test_where_it_cannot_have_one_an_older_release_stays_as_it_is(older):
+    done = older.install(pinned(*WHEELS), gcc="99")
+    assert done.returncode == 1
+    assert "no CUDA toolkit for engine-1: /usr/bin/gcc-99 is not there" in done.stderr
+    assert older.left() == {"engine-1"}
+    assert (older.release() / "bin/engine").is_file()
+    assert not (older.release() / "cuda").exists()
+
+
+def test_a_release_without_nvcc_is_complete_without_it(older):
+    packages = next(older.release().glob("lib/python*/site-packages"))
+    (packages / "nvidia").rename(packages / "elsewhere")
+    try:
+        assert older.install(pinned(*WHEELS), gcc="99").returncode == 0
+        assert not (older.release() / "cuda").exists()
+    finally:
+        (packages / "elsewhere").rename(packages / "nvidia")

@@ -1,8 +1,9 @@
-# environment.sh RELEASE WORK UV PROGRAM PYTHON DISTRIBUTION VERSION BACKEND FAMILY GIB MIRROR GCC: the virtual environment
+# environment.sh RELEASE WORK UV PROGRAM PYTHON DISTRIBUTION VERSION BACKEND FAMILY GIB MIRROR GCC WITHOUT: the virtual environment
 # RELEASE with exactly what WORK/environments/ pins in the requirements file of its name, checked, or nothing.
 # PROGRAM is the interpreter, and empty for one of uv's own, fetched from MIRROR where that is not empty. PYTHON is the
 # version that it has to be, VERSION that of the package DISTRIBUTION. PyTorch has to compute with BACKEND of release
 # FAMILY. GIB is what it all takes on disk, 0 where nobody knows. GCC: see toolkit.sh.
+# WITHOUT: names of distributions that are left out though packages ask for them.
 # shellcheck disable=SC2154 # releases, name and staging are set by staging.sh, which stands before this with toolkit.sh
 
 # uv does not read pip's configuration, where a host says which index it may use. Passed on as variables: an index may
@@ -108,6 +109,10 @@ make_environment() {
 
 # Bytecode is compiled now: services may not write there, and each of their processes would compile anew.
 install() {
+  if [ -n "$without" ]; then
+    echo "$without" | tr ' ' '\n' >"$requirements.without"
+    export UV_EXCLUDE="$requirements.without"
+  fi
   # shellcheck disable=SC2086 # one option or none
   "$uv/bin/uv" pip install --quiet --python "$staging/bin/python" --require-hashes --no-build --compile-bytecode \
     $no_index --requirement "$requirements" >"$log" 2>&1
@@ -133,7 +138,7 @@ add_toolkit() {
 main() {
   release=$1 work=$2 uv=$3 program=$4 python=$5 distribution=$6 version=$7 backend=$8 family=$9
   shift 9
-  gib=$1 mirror=$2 gcc=$3
+  gib=$1 mirror=$2 gcc=$3 without=$4
   umask 022
   # One at a time also because each counts on the room that it finds.
   begin "$release" complete
@@ -151,7 +156,7 @@ main() {
     make_toolkit "$staging" "$staging/cuda" "$gcc" >"$log" 2>&1 || fail "no CUDA toolkit for $name: $(tail -n 3 "$log")"
   fi
   mv "$requirements" "$staging/requirements.txt"
-  rm -f "$log"
+  rm -f "$log" "$requirements.without"
   finish
 }
 
