@@ -23,6 +23,26 @@ class BatchTier(Frozen):
     not_for: tuple[str, ...] = ()
 
 
+class WholePrompts(Frozen):
+    """Where an engine computes every prompt in one step: the step's tokens then bound the prompt's length.
+
+    All that is stated has to hold. families: types of the models, as their config has them; empty: any. latent: models
+    with MLA. towers: models with an encoder for images or sound. on, not_on: compute capabilities of the cards.
+    since, before: versions of the engine, as for options. why: what keeps it from chunks, as a clause.
+    """
+
+    families: tuple[str, ...] = ()
+    latent: bool = False
+    towers: bool = False
+    on: tuple[str, ...] = ()
+    not_on: tuple[str, ...] = ()
+    since: Version | None = None
+    before: Version | None = None
+    why: str
+    source: str
+    date: str
+
+
 class Engine(Frozen):
     """One engine from one version on, until the next entry of the same runtime.
 
@@ -35,6 +55,7 @@ class Engine(Frozen):
     graphs_counted: the engine takes graphs out of its share of memory; older ones put them on top.
     steps_ahead: steps scheduled before the running ones end, whose tokens a sliding window cannot yet forget (vLLM's
         asynchronous scheduling: one more than there are pipeline stages).
+    whole_prompts: the exceptions to chunked prefill.
     """
 
     id: Annotated[str, StringConstraints(pattern=r"^[a-z0-9.-]+$")]
@@ -50,5 +71,6 @@ class Engine(Frozen):
     graphs_counted: bool
     steps_ahead: int = Field(ge=0)
     tiers: tuple[BatchTier, ...] = Field(min_length=1)
+    whole_prompts: tuple[WholePrompts, ...] = ()
     source: str
     date: str

@@ -45,6 +45,7 @@ class Sizing:
 
     demand: requests at the peak and tokens provisioned for each. needed_bytes: KV cache for that, and for one
     request of full length at least. short_reason: what is missing, where it is not what a GPU has.
+    whole_prompts: why every prompt is computed in one step, empty where long ones are computed in chunks.
     """
 
     fits: bool
@@ -73,6 +74,7 @@ class Sizing:
     alternatives: tuple[Alternative, ...] = ()
     offload: Offload | None = None
     short_reason: str = ""
+    whole_prompts: str = ""
 
     def with_alternatives(self, alternatives: tuple[Alternative, ...]) -> Sizing:
         """The same, with what would fit instead."""
@@ -104,7 +106,7 @@ class Sizing:
         what = f"{requests} x {tokens} tokens" if requests > 1 or tokens < self.max_model_len else f"{tokens} tokens"
         return (
             f"{what} need {self.needed_bytes / GIB:.2f} GiB of KV cache{where}, {have}: "
-            f"{self.missing_bytes / GIB:.2f} GiB short"
+            f"{self.missing_bytes / GIB:.2f} GiB short{self._whole()}"
         )
 
     @property
@@ -141,7 +143,10 @@ class Sizing:
         if self.offload is not None:
             return f"{self.max_num_seqs} slots of {self.max_model_len} tokens each: {self.batch_reason}"
         steps = f"max_num_seqs {self.max_num_seqs}, max_num_batched_tokens {self.max_num_batched_tokens}"
-        return f"{steps}: {self.batch_reason}"
+        return f"{steps}: {self.batch_reason}{self._whole()}"
+
+    def _whole(self) -> str:
+        return f"; a step holds a whole prompt: {self.whole_prompts}" if self.whole_prompts else ""
 
     def _working(self) -> str:
         stage = self.stage
@@ -190,6 +195,7 @@ class Sizing:
             "max_model_len": self.max_model_len,
             "max_num_seqs": self.max_num_seqs,
             "max_num_batched_tokens": self.max_num_batched_tokens,
+            "chunked_prefill": not self.whole_prompts,
             "tensor_parallel": self.parallel.tensor,
             "pipeline_parallel": self.parallel.pipeline,
             "gpu_memory_utilization": self.utilization,

@@ -6,16 +6,19 @@ comes back as a Sizing that says by how much.
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
-from rackserve.domain.engine import BatchTier, Engine
+from rackserve.domain.engine import BatchTier, Engine, WholePrompts
 from rackserve.domain.policy import KV_HEADROOM, USABLE_SHARE
 from rackserve.planning import budget, quantize
 from rackserve.planning.engine_instance import EngineInstance, build, demand
 from rackserve.planning.kv_types import kv_type
 from rackserve.planning.lengths import avg_tokens_problem
+from rackserve.planning.prefill import whole_prompts
 from rackserve.planning.request import Request
 from rackserve.planning.sized import SHORT_CONTEXT, Sizing
 
@@ -65,17 +68,55 @@ def _size(request: Request, choice: quantize.Quantization) -> Sizing | str:
     unable = _cannot(request)
     if unable or request.engine is None:
         return unable
+    whole = whole_prompts(request, request.engine)
     tried: list[Sizing] = []
     for tier in budget.tiers(request.engine, request.gpu, request.total_bytes):
-        engine = _built(request, request.engine, choice, tier)
-        if isinstance(engine, str):
-            return engine
-        sized = _sizing(engine, *_length(engine), _batch_reason(engine, tier, lowered=bool(tried)))
+        sized = _on_tier(request, request.engine, choice, tier, whole, lowered=bool(tried))
+        if isinstance(sized, str):
+            return sized
         if sized.fits and sized.max_model_len == _wanted_length(request):
             return sized
         tried.append(sized)
     fitting = [sized for sized in tried if sized.fits]
     return max(fitting, key=lambda sized: sized.max_model_len) if fitting else tried[-1]
+
+
+def _on_tier(
+    request: Request,
+    engine: Engine,
+    choice: quantize.Quantization,
+    tier: BatchTier,
+    whole: WholePrompts | None,
+    *,
+    lowered: bool,
+) -> Sizing | str:
+    """The sizing with the tier's batch; where prompts are computed whole, with a step that holds the longest."""
+
+    @functools.cache
+    def with_step(tokens: int) -> EngineInstance | str:
+        return _built(request, engine, choice, tier.model_copy(update={"batched_tokens": tokens}))
+
+    def holding(length: int) -> EngineInstance | str:
+        # A prompt waits as long as it does not fit beside a token for every request that is being answered.
+        needed = length + (request.concurrency or tier.seqs) if whole else 0
+        return with_step(max(tier.batched_tokens, needed))
+
+    def missing(length: int) -> int:
+        instance = holding(length)
+        return sys.maxsize if isinstance(instance, str) else instance.missing(length)
+
+    length, why = _length(request, missing)
+    instance = holding(length)
+    if isinstance(instance, str):
+        return instance
+    tokens = instance.steps.batched_tokens
+    if whole and tokens < length:
+        return (
+            f"max_num_batched_tokens {tokens} is less than max_model_len {length}, and prompts are computed whole "
+            f"({whole.why}); leave it out, or state max_model_len {tokens}"
+        )
+    sized = _sizing(instance, length, why, _batch_reason(instance, tier, lowered=lowered))
+    return replace(sized, whole_prompts=whole.why) if whole else sized
 
 
 def _cannot(request: Request) -> str:
@@ -128,23 +169,26 @@ def _wanted_length(request: Request) -> int:
     return usable // LENGTH_STEP * LENGTH_STEP or max(1, usable)
 
 
-def _length(engine: EngineInstance) -> tuple[int, str]:
-    """max_model_len and why: as asked for, 80 % of the nominal context, or the longest that fits."""
-    request, nominal = engine.request, engine.request.shape.context_length
+def _length(request: Request, missing: Callable[[int], int]) -> tuple[int, str]:
+    """max_model_len and why: as asked for, 80 % of the nominal context, or the longest that fits.
+
+    missing: bytes that an instance with this length lacks; 0 or less: it fits.
+    """
+    nominal = request.shape.context_length
     if request.max_model_len is not None:
         return request.max_model_len, "asked for"
     wanted = _wanted_length(request)
     needed = math.ceil(KV_HEADROOM * (request.avg_tokens or 1) / LENGTH_STEP) * LENGTH_STEP
     least = min(nominal if request.avg_tokens else wanted, needed)
     most = max(wanted, least)
-    if engine.missing(most) <= 0:
+    if missing(most) <= 0:
         why = f"{USABLE_SHARE:.0%} of the nominal {nominal}" if most == wanted else f"{KV_HEADROOM} x avg_tokens"
         return most, why
     low, high = least // LENGTH_STEP, most // LENGTH_STEP
     while low < high:
         middle = (low + high + 1) // 2
-        low, high = (middle, high) if engine.missing(middle * LENGTH_STEP) <= 0 else (low, middle - 1)
-    if engine.missing(least) > 0:
+        low, high = (middle, high) if missing(middle * LENGTH_STEP) <= 0 else (low, middle - 1)
+    if missing(least) > 0:
         return least, f"{KV_HEADROOM} x avg_tokens" if request.avg_tokens else "the least to plan for; it does not fit"
     return max(low * LENGTH_STEP, least), f"the longest that fits; {USABLE_SHARE:.0%} of the nominal {nominal} does not"
 
@@ -193,6 +237,8 @@ def _batch_reason(engine: EngineInstance, tier: BatchTier, *, lowered: bool) -> 
         return f"no more sequences than the cache has blocks for their recurrent states{stated}"
     if lowered:
         return f"below {request.runtime}'s own defaults for this GPU, which leave less room{stated}"
+    if engine.steps.batched_tokens > tier.batched_tokens and not request.batched_tokens:
+        return f"{request.runtime}'s own default of sequences, stated so that it does not move"
     return f"{request.runtime}'s own defaults for this GPU, stated so that they do not move{stated}"
 
 

@@ -31,7 +31,11 @@ _SHUTDOWN_S = 30
 
 def planned_words(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
     """The options that planning decides."""
-    return (*_words(sizing, endpoint, endpoint.model), "--free_gpu_memory_fraction", f"{sizing.utilization:g}")
+    return (
+        *_words(sizing, endpoint, endpoint.model),
+        *(() if sizing.whole_prompts else ("--enable_chunked_prefill",)),
+        *("--free_gpu_memory_fraction", f"{sizing.utilization:g}"),
+    )
 
 
 def launch(job: Job) -> Launch:
@@ -40,7 +44,11 @@ def launch(job: Job) -> Launch:
     config = config_path(endpoint.name)
     return Launch(
         title=job.title,
-        argv=("trtllm-serve", *_words(job.sizing, endpoint, path), *job.options.words("config_file", CONFIG)),
+        argv=(
+            *("trtllm-serve", *_words(job.sizing, endpoint, path)),
+            *_chunks(job),
+            *job.options.words("config_file", CONFIG),
+        ),
         program="",
         probe=PROBE,
         environment=_environment(job),
@@ -98,6 +106,11 @@ def _words(sizing: Sizing, endpoint: Endpoint, model: str) -> tuple[str, ...]:
         *("--tp_size", str(sizing.parallel.tensor), "--pp_size", str(sizing.parallel.pipeline)),
         "--fail_fast_on_attention_window_too_large",
     )
+
+
+def _chunks(job: Job) -> tuple[str, ...]:
+    """Off by default, and then a prompt of more than --max_num_tokens is refused (llmapi/llm.py, _check_arguments)."""
+    return () if job.sizing.whole_prompts else job.options.words("chunked_prefill_on")
 
 
 def _environment(job: Job) -> tuple[tuple[str, str], ...]:

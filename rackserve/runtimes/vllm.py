@@ -45,6 +45,7 @@ def planned_words(
         *("--kv-cache-dtype", kv_type("vllm", dtype) or dtype),
         *quantization,
         prefix,
+        *(("--no-enable-chunked-prefill",) if sizing.whole_prompts else ()),
     )
 
 

@@ -19,7 +19,12 @@ ServerArgs.add_cli_args(PARSER)
 
 
 def take(argv: list[str], _: dict[str, str]) -> None:
-    ModelConfig.from_server_args(prepare_server_args(argv))
+    args = prepare_server_args(argv)
+    model = ModelConfig.from_server_args(args)
+    if args.chunked_prefill_size == -1 or (model.is_multimodal and not model.is_multimodal_chunked_prefill_supported):
+        # It does so for some models by itself and refuses nothing: it runs out of memory at a long prompt.
+        message = "prompts are computed whole, in memory that no plan has counted"
+        raise ValueError(message)
 
 
 answer_all(set(PARSER._option_string_actions), take)

@@ -86,6 +86,7 @@ def test_vllm_takes_what_the_table_says_for_converting(folder, version):
         (("--context-length", "40961"), "is greater than the derived context_length"),
         (("--grammar-backend", "nonsense"), "invalid choice: 'nonsense'"),
         (("--max-running-requests", "many"), "invalid int value: 'many'"),
+        (("--chunked-prefill-size", "-1"), "prompts are computed whole"),
         (("--contxt-length", "512"), "no such options: --contxt-length"),
         (("--tp", "2"), "no such options: --tp"),
         (("surplus",), "surplus"),

@@ -25,7 +25,12 @@ def take(argv: list[str], environment: dict[str, str]) -> None:
     COMMAND.validate(args)
     args.model = args.model_tag or args.model
     engine = AsyncEngineArgs.from_cli_args(args)
-    engine.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER, headless=args.headless)
+    config = engine.create_engine_config(usage_context=UsageContext.OPENAI_API_SERVER, headless=args.headless)
+    scheduler, longest = config.scheduler_config, config.model_config.max_model_len
+    if not scheduler.enable_chunked_prefill and scheduler.max_num_batched_tokens < longest:
+        # It decides for some models by itself, after it has looked at the numbers.
+        message = f"prompts are computed whole, {scheduler.max_num_batched_tokens} tokens of {longest} at most"
+        raise ValueError(message)
 
 
 def _read_variables(environment: dict[str, str]) -> None:

@@ -18,6 +18,7 @@ import pytest
 from rackserve.catalog.loader import load_catalog
 from rackserve.facts.units import Unit
 from rackserve.lab.gpu import CATALOG, GpuChoice
+from rackserve.lab.tiny_checkpoint import CONTEXT
 from rackserve.planning.fit import plan_hosts
 from rackserve.rendering.quadlet import quadlet_word
 from rackserve.rendering.units import key_path, service_files, unit_digest
@@ -84,7 +85,9 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> I
     lab.up(1, "trixie", gpus=GpuChoice("l40s", 2))
     made = ContainerSite(lab, folder, "h1")
     catalogue = folder / "models.toml"
-    catalogue.write_text(offer_checkpoint(lab, folder))
+    # The stand-in computes nothing: its model may be one of longer prompts than a step has tokens.
+    offered = offer_checkpoint(lab, folder)
+    catalogue.write_text(offered.replace(f"max_position_embeddings = {CONTEXT}", "max_position_embeddings = 32768"))
     programs = {ENTRY: program(ENTRYPOINT), **standins()}
     base, builds = python_layer(), [layer(programs | {"/build": number}) for number in (b"1", b"2")]
     images = [Image([base, build], [ENTRY]) for build in builds]
@@ -135,6 +138,15 @@ def test_the_server_is_given_what_was_planned(site: ContainerSite) -> None:
     assert (environment["HOME"], environment["HF_HUB_OFFLINE"]) == ("/cache", "1")
     assert told["shm_mib"] == 16 * 1024
     assert site.on("cat /var/cache/rackserve/chat/images/*/compiled") == "kernels"
+
+
+def test_a_prompt_of_more_tokens_than_a_step_has_is_answered(site: ContainerSite) -> None:
+    argv = site.told("/told")["argv"]
+    longest, step = (int(argv[argv.index(option) + 1]) for option in ("--max_seq_len", "--max_num_tokens"))
+    assert step < longest - 1
+    message = {"role": "user", "content": "word " * (longest - 1)}
+    status, text = site.ask("/v1/chat/completions", {"model": "chat", "max_tokens": 1, "messages": [message]})
+    assert status == 200, text
 
 
 def test_the_server_has_its_own_card_and_no_rights(site: ContainerSite) -> None:

@@ -62,14 +62,14 @@ def config(kind: str, layers: int, hidden: int) -> dict[str, Any]:
     return base | kinds[kind]
 
 
-def gpu(vram_mib: int) -> Gpu:
+def gpu(vram_mib: int, target: str = "9.0") -> Gpu:
     formats = ("fp16", "bf16", "int8", "fp8")
     return Gpu(
         tag="test",
         name="Test",
         vendor="nvidia",
         vram_mib=vram_mib,
-        target="9.0",
+        target=target,
         formats=formats,
         source="test",
         date="2026-11-24",
@@ -88,7 +88,7 @@ shapes = st.builds(
 def requests(draw: st.DrawFn) -> Request:
     runtime = draw(st.sampled_from(sorted(VERSIONS)))
     version = draw(st.sampled_from(VERSIONS[runtime]))
-    card = gpu(draw(st.integers(2_000, 200_000)))
+    card = gpu(draw(st.integers(2_000, 200_000)), draw(st.sampled_from(["9.0", "12.1"])))
     llama = runtime == "llama.cpp"
     length = draw(st.none() | st.integers(256, 32768))
     return Request(
@@ -123,7 +123,7 @@ def sized(request: Request) -> Sizing:
 @given(requests(), st.integers(1, 50_000))
 def test_more_vram_never_turns_yes_into_no(request, more):
     assume(sized(request).fits)
-    larger = gpu(request.gpu.vram_mib + more)
+    larger = gpu(request.gpu.vram_mib + more, request.gpu.target)
     assert sized(replace(request, gpu=larger, total_mib=larger.usable_mib)).fits
 
 
@@ -183,6 +183,13 @@ def test_what_fits_holds_what_was_asked_for(request):
     assert result.max_concurrency >= 1
     assert result.max_concurrency * result.max_model_len >= wanted * tokens * 0.99 or request.shape.windowed
     assert result.max_model_len <= request.shape.context_length
+
+
+@given(requests())
+def test_a_step_holds_the_longest_prompt_where_none_is_cut(request):
+    result = sized(request)
+    event(f"whole: {bool(result.whole_prompts)}")
+    assert not result.whole_prompts or result.max_num_batched_tokens >= result.max_model_len
 
 
 @given(requests())

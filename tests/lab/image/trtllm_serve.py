@@ -1,7 +1,8 @@
 """trtllm-serve, as the test's image has it: it takes what the real one of 1.2 takes, and tells what it was given.
 
 It refuses what the real one refuses, or what would go wrong in it: unknown options, a configuration file with unknown
-keys, a model that it cannot read, a home that it cannot write.
+keys, a model that it cannot read, a home that it cannot write, a prompt of more tokens than a step has while it is not
+told to compute prompts in chunks.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ CONFIG_KEYS = {"kv_cache_config", "guided_decoding_backend", "return_perf_metric
 LOADING_S = 2
 
 
-def arguments() -> argparse.Namespace:
+def arguments(words: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="trtllm-serve", allow_abbrev=False)
     parser.add_argument("model", type=Path)
     parser.add_argument("--host", default="localhost")
@@ -29,8 +30,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--free_gpu_memory_fraction", type=float)
     for name in ("port", "max_seq_len", "max_batch_size", "max_num_tokens", "tp_size", "pp_size"):
         parser.add_argument(f"--{name}", type=int)
-    parser.add_argument("--fail_fast_on_attention_window_too_large", action="store_true")
-    return parser.parse_args()
+    for name in ("fail_fast_on_attention_window_too_large", "enable_chunked_prefill"):
+        parser.add_argument(f"--{name}", action="store_true")
+    return parser.parse_args(words)
 
 
 def checked(options: argparse.Namespace) -> dict[str, object]:
@@ -45,6 +47,15 @@ def checked(options: argparse.Namespace) -> dict[str, object]:
     json.loads((options.model / "config.json").read_text())
     Path(os.environ["HOME"], "compiled").write_text("kernels")
     return config
+
+
+def refusal(options: argparse.Namespace, messages: list[dict[str, str]]) -> str:
+    """Why it does not take the prompt, in its own words (llmapi/llm.py, _check_arguments). A token is a word here."""
+    tokens = sum(len(message["content"].split()) for message in messages)
+    if options.enable_chunked_prefill or tokens <= options.max_num_tokens:
+        return ""
+    sums = f"The sum of prompt length ({float(tokens)}), query length (0)"
+    return f"{sums} should not exceed max_num_tokens ({options.max_num_tokens})"
 
 
 def forbidden(path: str) -> str:
@@ -85,7 +96,7 @@ class Server(ThreadingHTTPServer):
     running = 0
 
     def __init__(self, options: argparse.Namespace) -> None:
-        self.config = checked(options)
+        self.options, self.config = options, checked(options)
         self.name, self.told = options.model.name, told(options, self.config)
         self.ready_at = time.monotonic() + LOADING_S
         super().__init__((options.host, options.port), Handler)
@@ -110,6 +121,11 @@ class Handler(BaseHTTPRequestHandler):
         if self.path != "/v1/chat/completions" or asked["model"] != self.server.name:
             self.answer(404, json.dumps({"error": f"{self.path} {asked.get('model')}"}))
             return
+        message = refusal(self.server.options, asked["messages"])
+        if message:
+            error = {"object": "error", "message": message, "type": "BadRequestError", "param": None, "code": 400}
+            self.answer(400, json.dumps(error))
+            return
         self.server.running += 1
         # A second for ten tokens.
         time.sleep(asked["max_tokens"] / 10)
@@ -132,7 +148,7 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def main() -> None:
-    server = Server(arguments())
+    server = Server(arguments(sys.argv[1:]))
     signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown).start())
     server.serve_forever(poll_interval=0.1)
     server.server_close()
@@ -140,4 +156,5 @@ def main() -> None:
     sys.exit(128 + signal.SIGTERM)
 
 
-main()
+if __name__ == "__main__":
+    main()
