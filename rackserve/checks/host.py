@@ -143,6 +143,10 @@ def _process(host: TestinfraHost, plan: AnyServicePlan, pid: str) -> Iterator[Fi
     program = host.run("readlink -f %s", plan.launch.program).stdout.strip() or plan.launch.program
     maps = host.run("grep -F -e %s /proc/%s/maps", f" {program}", pid).stdout
     yield _finding("process runs the current release", program, mapped(program, maps), plan.name)
+    release = program.rpartition("/")[0]
+    if host.run("ls -d %s/lib/python3*/site-packages/nvidia/*/bin/nvcc", release).rc == 0:
+        there = host.run("test -x %s/cuda/bin/nvcc", release).rc == 0
+        yield _finding("release has its compilers", "cuda/bin/nvcc", "cuda/bin/nvcc" if there else "missing", plan.name)
 
 
 def mapped(program: str, maps: str) -> str:

@@ -260,6 +260,6 @@ class Lab:
         for group in groups:
             cgroups.kill(group)
         depot.stop(self._depot_pid)
-        network.remove(self.names)
+        network.remove(self.names, when_last=nspawn.remove_runtime_folder)
         nspawn.remove_traces(self.names.folder)
         return found

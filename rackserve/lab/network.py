@@ -11,6 +11,7 @@ import json
 import re
 import shutil
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 from rackserve.domain.errors import LabError
@@ -125,8 +126,8 @@ def disconnect(netns: str, link: str) -> None:
         run(["ip", "netns", "delete", netns])
 
 
-def remove(names: LabNames) -> None:
-    """Remove everything of the lab's network, found by name."""
+def remove(names: LabNames, when_last: Callable[[], None] = lambda: None) -> None:
+    """Remove everything of the lab's network, found by name. `when_last` is called if no other lab is there."""
     with locked(NETWORK_LOCK, wait=True):
         present = links()
         for link in present:
@@ -142,6 +143,7 @@ def remove(names: LabNames) -> None:
             attempt(["iptables", "-D", "DOCKER-USER", *rule])
         if not any(link.startswith(BRIDGE_PREFIX) for link in links()):
             _restore_forwarding()
+            when_last()
 
 
 def _restore_forwarding() -> None:

@@ -180,8 +180,13 @@ def last_words(folder: HostFolder) -> str:
 
 
 def remove_traces(folder: Path) -> None:
-    """Remove a lab's folder and the runtime folder nspawn wanted, where nothing else uses it."""
+    """Remove a lab's folder, and the folder of all labs once it is empty."""
     remove_folder(folder)
-    for place in (folder.parent, RUNTIME_FOLDER):
-        with contextlib.suppress(OSError):
-            place.rmdir()
+    with contextlib.suppress(OSError):
+        folder.parent.rmdir()
+
+
+def remove_runtime_folder() -> None:
+    """Remove the folder that nspawn wanted, and with it what hosts mount there: hosts of no other lab may be left."""
+    with contextlib.suppress(OSError):
+        RUNTIME_FOLDER.rmdir()

@@ -1,6 +1,6 @@
 """A runtime that compiles as it starts, from the compilers among the catalogue's own pins, and then answers.
 
-What stands for vLLM is a few lines: they compile, in the service's own process, what the real one compiles at its start.
+What stands for vLLM is a few lines that compile, in the service's own process, what the real one compiles as it starts.
 nvcc, its headers, FlashInfer and ninja are the real ones, of the versions that the catalogue pins.
 """
 
@@ -22,6 +22,8 @@ COMPILERS = {"ninja", "nvidia-cuda-cccl", "nvidia-cuda-crt", "nvidia-cuda-nvcc",
 # What flashinfer.jit imports, and what PyTorch asks for.
 FLASHINFER = {"apache-tvm-ffi", "filelock", "flashinfer-python", "fsspec", "jinja2", "markupsafe", "mpmath", "networkx"}
 FLASHINFER |= {"certifi", "charset-normalizer", "idna", "numpy", "nvidia-ml-py", "packaging", "requests", "setuptools"}
+# Of this one a header.
+FLASHINFER |= {"nvidia-curand"}
 FLASHINFER |= {"sympy", "tqdm", "typing-extensions", "urllib3"}
 # The rest of what FlashInfer asks for: 2 GB that its sampler has no need of.
 WITHOUT = ["click", "cuda-python", "cuda-tile", "einops", "nccl-extensions", "nccl4py", "nvidia-cudnn-frontend"]

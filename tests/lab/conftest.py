@@ -1,18 +1,20 @@
-"""Throwaway hosts for tests: a lab of its own per test session, gone afterwards whatever happens."""
+"""Throwaway hosts for tests: labs of its own for each module, gone afterwards whatever happens."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from rackserve.domain.errors import LabError
 from rackserve.lab.lab import Lab
 from rackserve.lab.shell import require_machine
+from tests.lab.left_over import remove_left_over
 
 LabFactory = Callable[[str], Lab]
 
@@ -24,12 +26,13 @@ def _machine() -> None:
         require_machine()
     except LabError as error:
         pytest.skip(str(error))
-    _remove_left_over()
+    remove_left_over()
 
 
 @contextmanager
 def _making() -> Iterator[LabFactory]:
-    """Makes labs whose names no other test run has; each is taken down at the end, also after Ctrl-C."""
+    """Makes labs whose names no other test run has; each is taken down at the end, also after Ctrl-C and SIGTERM."""
+    signal.signal(signal.SIGTERM, _as_interrupt)
     with ExitStack() as cleanup:
 
         def make(purpose: str) -> Lab:
@@ -40,6 +43,12 @@ def _making() -> Iterator[LabFactory]:
         yield make
 
 
+def _as_interrupt(number: int, _: FrameType | None) -> None:
+    """End the run as Ctrl-C does, once: a second signal would break the cleaning up off."""
+    signal.signal(number, signal.SIG_IGN)
+    raise KeyboardInterrupt
+
+
 @pytest.fixture(scope="module")
 def lab_factory(_machine: None) -> Iterator[LabFactory]:
     """For labs of one module. They go with it: each host takes six of the kernel's 128 inotify instances of root."""
@@ -47,20 +56,12 @@ def lab_factory(_machine: None) -> Iterator[LabFactory]:
         yield make
 
 
-def _remove_left_over() -> None:
-    """Take down the labs of test runs that were killed: their names end in a process that is gone."""
-    for folder in Lab("test").names.folder.parent.glob("test-*-*"):
-        if not Path("/proc", folder.name.rsplit("-", 1)[1]).exists():
-            Lab(folder.name).down()
-
-
-@pytest.fixture(scope="session")
-def lab(_machine: None) -> Iterator[Lab]:
-    """Two Debian 12 hosts, h1 and h2, up and bare. Shared by the session: leave them usable."""
-    with _making() as make:
-        made = make("shared")
-        made.up(2, "bookworm")
-        yield made
+@pytest.fixture(scope="module")
+def lab(lab_factory: LabFactory) -> Lab:
+    """Two Debian 12 hosts, h1 and h2, up and bare. Shared by a module: leave them usable."""
+    made = lab_factory("shared")
+    made.up(2, "bookworm")
+    return made
 
 
 @pytest.fixture

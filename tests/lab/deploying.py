@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import re
+import runpy
 import signal
 import subprocess
 import sys
@@ -15,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from rackserve.lab import model
 from rackserve.lab.lab import Lab
 
@@ -22,11 +25,21 @@ ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT_S = 300
 _STARTING = re.compile(r"^--> Starting operation: (.+?)\s*$")
 _OUTCOME = re.compile(r"^\s+\[(\w+)\] (Success|No changes|Error)")
+_SEVEREST_FIRST = ("Error", "Success", "No changes")
+
+# What a run may not touch on a host: everything but what the running system itself writes all the time.
+LISTING = (
+    "find / -xdev \\( -path /proc -o -path /sys -o -path /dev -o -path /run -o -path /tmp -o -path /var/tmp "
+    "-o -path /var/log -o -path /var/lib/systemd -o -path /root/.ssh \\) -prune -o -printf '%p %T@ %m %s\\n' | sort"
+)
 
 
 @dataclass
 class Run:
-    """What one pyinfra run did: exit code, everything it said, and per operation the outcome on each host."""
+    """What one pyinfra run did: exit code, everything it said, and per operation the outcome on each host.
+
+    Operations of one name, as there are for several services, count as one: with the outcome that stands first here.
+    """
 
     code: int
     text: str
@@ -47,10 +60,23 @@ def parse_run(code: int, text: str) -> Run:
     for line in text.splitlines():
         if starting := _STARTING.match(line):
             current = starting[1]
-            run.outcomes[current] = {}
+            run.outcomes.setdefault(current, {})
         elif current and (outcome := _OUTCOME.match(line)):
-            run.outcomes[current][outcome[1]] = outcome[2]
+            host, became = outcome.groups()
+            earlier = run.outcomes[current].get(host, became)
+            run.outcomes[current][host] = min(earlier, became, key=_SEVEREST_FIRST.index)
     return run
+
+
+def inventory_of(lab: Lab) -> dict[str, dict[str, Any]]:
+    """What inventories/lab.py and its defaults say of the lab's hosts. pyinfra takes seconds to tell the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RACKSERVE_LAB", lab.names.lab)
+        hosts = runpy.run_path(str(ROOT / "inventories" / "lab.py"))["lab"]
+    read = runpy.run_path(str(ROOT / "inventories" / "group_data" / "all.py"))
+    defaults = {key: value for key, value in read.items() if not key.startswith("__")}
+    # Through JSON, so that no two hosts share a list that a test changes.
+    return {name: json.loads(json.dumps(defaults | data)) for name, data in hosts}
 
 
 class Site:
@@ -59,9 +85,10 @@ class Site:
     def __init__(self, lab: Lab, folder: Path) -> None:
         self.lab = lab
         self.file = folder / "site.py"
+        # The checkout whose code runs, and the Python that it runs with.
+        self.tree, self.python = ROOT, sys.executable
         model.provide(lab.names.folder, lab.depot_dir, lab.depot_url, tiny=True, progress=lambda _: None)
-        listing = self._pyinfra("inventories/lab.py", "debug-inventory", "--json", group_data=False)
-        self.hosts: dict[str, dict[str, Any]] = {entry["name"]: entry["data"] for entry in json.loads(listing.stdout)}
+        self.hosts = inventory_of(lab)
         self._pristine = copy.deepcopy(self.hosts)
 
     def reset(self) -> None:
@@ -85,11 +112,11 @@ class Site:
         self, operation: int, act: Callable[[subprocess.Popen[str]], None], script: str = "deploys/serve.py"
     ) -> tuple[str, Run]:
         """Deploy and call `act` when the operation of this number (from 0) has started; its name and the run."""
-        command = [sys.executable, "-m", "pyinfra", "-y", str(self.write()), script]
+        command = [self.python, "-m", "pyinfra", "-y", str(self.write()), script]
         quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
         lines, started, name = [], -1, ""
         with subprocess.Popen(
-            command, cwd=ROOT, env=self.environment, stderr=subprocess.PIPE, text=True, **quiet
+            command, cwd=self.tree, env=self.environment, stderr=subprocess.PIPE, text=True, **quiet
         ) as process:
             assert process.stderr is not None
             for line in process.stderr:
@@ -102,19 +129,20 @@ class Site:
         return name, parse_run(process.wait(RUN_TIMEOUT_S), "".join(lines))
 
     def rackserve(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, "-m", "rackserve", *arguments]
-        return subprocess.run(command, cwd=ROOT, env=self.environment, capture_output=True, text=True, timeout=300)  # noqa: PLW1510
+        command = [self.python, "-m", "rackserve", *arguments]
+        return subprocess.run(command, cwd=self.tree, env=self.environment, capture_output=True, text=True, timeout=300)  # noqa: PLW1510
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "RACKSERVE_LAB": self.lab.names.lab, "PYTHONUNBUFFERED": "1"}
+        # The environment has this checkout installed: another one stands before it.
+        asked = {"RACKSERVE_LAB": self.lab.names.lab, "PYTHONPATH": str(self.tree), "PYTHONUNBUFFERED": "1"}
+        return os.environ | asked
 
-    def _pyinfra(self, *arguments: str, group_data: bool = True) -> subprocess.CompletedProcess[str]:
-        extra = ["--group-data", "inventories/group_data"] if group_data else []
-        command = [sys.executable, "-m", "pyinfra", *extra, *arguments]
+    def _pyinfra(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [self.python, "-m", "pyinfra", "--group-data", "inventories/group_data", *arguments]
         return subprocess.run(  # noqa: PLW1510 (the tests look at the exit code)
             command,
-            cwd=ROOT,
+            cwd=self.tree,
             env=self.environment,
             stdin=subprocess.DEVNULL,
             capture_output=True,
@@ -143,3 +171,36 @@ def main_pid(lab: Lab, host: str, service: str = "chat") -> tuple[str, str]:
 def serves(lab: Lab, host: str, service: str = "chat") -> bool:
     """Whether the service answers a real completion right now."""
     return lab.ssh(host, f"timeout 20 /usr/libexec/rackserve/wait-ready {service}", check=False).returncode == 0
+
+
+# What the running system writes by itself, and package managers wherever they work.
+_PASSING = (
+    *("/proc", "/sys", "/dev", "/run", "/tmp", "/var/tmp", "/var/log", "/var/lib/systemd", "/root/.ssh"),
+    *("/var/lib/apt", "/var/lib/dpkg", "/var/cache/apt", "/var/cache/ldconfig", "/var/cache/debconf"),
+)
+
+
+def everything(lab: Lab, host: str) -> dict[str, list[str]]:
+    """All of a host that is there to stay: files with owner, mode and content, packages, accounts, units."""
+    pruned = " -o ".join(f"-path {path}" for path in _PASSING)
+    questions = {
+        "files": f"find / -xdev \\( {pruned} \\) -prune -o -printf '%p %y %m %U:%G %l\\n' | sort",
+        "contents": "find /etc /srv /opt /usr/local /home /root -xdev -type f ! -path '/root/.ssh/*' "
+        # Kept by useradd and userdel of what was there before their last work.
+        "! -path '/etc/*-' -exec sha256sum {} + | sort -k 2",
+        "packages": "dpkg-query -W -f '${db:Status-Abbrev}${Package} ${Version}\\n'",
+        "accounts": "getent passwd; getent group",
+        # Transient ones are logins, our own among them.
+        "units": "systemctl list-unit-files --no-legend --no-pager | grep -v transient",
+    }
+    return {kind: lab.ssh(host, command).stdout.splitlines() for kind, command in questions.items()}
+
+
+def differences(before: dict[str, list[str]], after: dict[str, list[str]]) -> dict[str, list[str]]:
+    """What came (+) and went (-) between two looks at everything; only the kinds where something did."""
+    found = {
+        kind: [f"-{line}" for line in sorted(set(lines) - set(after[kind]))]
+        + [f"+{line}" for line in sorted(set(after[kind]) - set(lines))]
+        for kind, lines in before.items()
+    }
+    return {kind: lines for kind, lines in found.items() if lines}

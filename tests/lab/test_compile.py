@@ -1,10 +1,11 @@
 """What a release compiles at its start, really compiled and linked by its own tools, in the unit's sandbox.
 
-There is no GPU and nothing is run on one: the catalogue's nvcc, headers, FlashInfer and ninja make a library for Hopper.
+There is no GPU, and nothing runs on one: the pinned nvcc, headers, FlashInfer and ninja make a library for Hopper.
 """
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -68,6 +69,19 @@ def compiled(made: Site, needed: set[str]) -> None:
     assert library.startswith("/var/cache/rackserve/chat/")
     shown = made.lab.ssh("h1", f"readelf -d {library}").stdout
     assert {name for name in needed if f"[{name}]" in shown} == needed
+    assert compilers(made) == "cuda/bin/nvcc"
+    made.lab.ssh("h1", f"mv {release}/cuda {release}/away")
+    assert compilers(made) == "missing"
+    again = made.deploy()
+    assert again.changed("h1") == ["vLLM | Release of vLLM current"]
+    assert compilers(made) == "cuda/bin/nvcc"
+
+
+def compilers(made: Site) -> str:
+    """What verify finds of the release's compilers."""
+    said = json.loads(made.rackserve("verify", "--json", str(made.write())).stdout)
+    (found,) = [entry for entry in said["hosts"][0]["findings"] if entry["check"] == "release has its compilers"]
+    return str(found["found"])
 
 
 @pytest.mark.parametrize("entry", COMPILING)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -13,13 +15,14 @@ from click.testing import CliRunner
 
 from rackserve.cli.lab import lab as command
 from rackserve.domain.errors import LabError, LockedError
-from rackserve.lab import cgroups, network
+from rackserve.lab import cgroups, network, nspawn
 from rackserve.lab.inventory import inventory_hosts
 from rackserve.lab.lab import Lab
 from rackserve.lab.locks import locked
 from rackserve.lab.pci import PciDevice
 
 pytestmark = pytest.mark.lab
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def test_hosts_are_bare_debian_with_addresses_of_their_own(lab):
@@ -201,7 +204,10 @@ def _read(path: Path) -> bytes:
         return b""
 
 
-def test_down_leaves_nothing_and_spares_other_labs(lab, lab_factory):
+def test_down_leaves_nothing_and_spares_other_labs(lab, lab_factory, tmp_path, monkeypatch):
+    # Hosts of every lab mount on it, and mounts go with a folder: only the last lab may remove it.
+    monkeypatch.setattr(nspawn, "RUNTIME_FOLDER", tmp_path / "runtime")
+    nspawn.RUNTIME_FOLDER.mkdir()
     second = lab_factory("down")
     second.up(1, "trixie")
     assert "trixie" in second.ssh("h1", "cat /etc/os-release").stdout
@@ -210,7 +216,30 @@ def test_down_leaves_nothing_and_spares_other_labs(lab, lab_factory):
     assert not any(traces(second).values())
     assert not second.down()
     assert lab.condition("h1") == "up"
+    assert nspawn.RUNTIME_FOLDER.is_dir()
     assert network.IP_FORWARD.read_text() == "1\n"
+
+
+# A test run of its own, in the midst of a test.
+PROBE = """import time
+def test_probe(lab_factory):
+    lab = lab_factory("term")
+    lab.up(1, "bookworm")
+    print("made", lab.names.lab, flush=True)
+    time.sleep(600)
+"""
+
+
+def test_a_test_run_that_is_told_to_end_takes_its_labs_down(lab, tmp_path):
+    (tmp_path / "test_probe.py").write_text(PROBE)
+    command = [sys.executable, "-m", "pytest", "-s", "-p", "tests.lab.conftest", "-c", "pyproject.toml"]
+    with subprocess.Popen([*command, tmp_path], cwd=ROOT, stdout=subprocess.PIPE, text=True) as process:
+        made = next(found[1] for line in process.stdout if (found := re.search(r"made (\S+)", line)))
+        assert Lab(made).condition("h1") == "up"
+        process.terminate()
+        process.communicate(timeout=60)
+    assert not any(traces(Lab(made)).values())
+    assert lab.condition("h1") == "up"
 
 
 def test_down_removes_a_lab_whose_records_are_lost(lab_factory):

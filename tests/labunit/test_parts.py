@@ -41,7 +41,6 @@ from rackserve.lab import nspawn
 subprocess.run(["true"])
 opened = [len(os.listdir("/proc/self/fd"))]
 folder = Path(sys.argv[1])
-nspawn.RUNTIME_FOLDER = folder
 nspawn.remove_traces(folder / "lab")
 print(*opened, len(os.listdir("/proc/self/fd")), folder.exists())
 """
