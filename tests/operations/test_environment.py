@@ -83,11 +83,6 @@ def test_an_environment_that_compiles_is_complete_with_its_toolkit_and_any_other
     assert replace(ORIGIN, nvcc="", gcc="").last == "bin/python"
 
 
-def test_an_environment_that_compiles_is_complete_with_its_toolkit_and_any_other_with_its_python():
-    assert ORIGIN.last == "cuda/bin/nvcc"
-    assert replace(ORIGIN, nvcc="", gcc="").last == "bin/python"
-
-
 def test_a_python_of_uvs_own_comes_from_the_mirror():
     origin = replace(ORIGIN, program=None)
     environment = sent(ReleaseState(frozenset(), ""), origin, python_mirror="https://mirror.example/python")[3]
