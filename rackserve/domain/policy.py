@@ -8,5 +8,9 @@ KV_HEADROOM = 1.2
 # Share of a GPU's memory that planning leaves alone, for what no formula knows.
 # With it none of 16,000 decisions in bench/accuracy was a false yes; without it one was, by 18 MiB.
 RESERVE = 0.005
+# The largest share of a GPU's memory that an inventory may state, and the largest that a refusal offers: above the
+# latter a neighbour's context, a display or fragmentation is enough for an out-of-memory error.
+MOST_CEILING = 0.95
+HIGHEST_CEILING = 0.92
 # Folders that a hardened unit does not see (ProtectHome, PrivateTmp) or that a reboot empties.
 UNSEEN_FOLDERS = ("/home", "/root", "/tmp", "/var/tmp", "/run", "/dev", "/proc", "/sys")  # noqa: S108 (refused, not used)

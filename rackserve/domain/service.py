@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints
 
 from rackserve.domain.base import Frozen, ServiceName
 from rackserve.domain.model import Revision
+from rackserve.domain.policy import MOST_CEILING
 
 # Two requests at once are what a small host without a GPU can serve at a readable speed.
 DEFAULT_SLOTS = 2
@@ -82,7 +83,7 @@ class Service(Frozen):
     avg_tokens: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1, le=1024)
     gpus: Gpus = 1
-    gpu_share: float | None = Field(default=None, gt=0, le=0.95)
+    gpu_share: float | None = Field(default=None, gt=0, le=MOST_CEILING)
     nodes: tuple[str, ...] = ()
     distributed: Literal["native", "ray"] | None = None
     tensor_parallel: int | None = Field(default=None, ge=1, le=64)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from rackserve.domain.errors import LabError
@@ -17,6 +18,7 @@ CONTROLLERS = ("memory", "pids", "cpu", "io")
 # Two groups, because cgroup 2 allows no process beside child groups: `sup` holds the restart loop, `box` the host.
 PARTS = ("sup", "box")
 KILL_SECONDS = 10.0
+FREEZE_SECONDS = 10.0
 
 
 def hierarchies(root: Path = ROOT) -> list[Path]:
@@ -48,11 +50,33 @@ def create(name: str) -> list[Path]:
 
 def running(name: str) -> bool:
     """Whether any process lives in the host's group."""
+    return _happened(name, "populated")
+
+
+def _happened(name: str, event: str) -> bool:
     try:
         events = (hierarchies()[0] / name / "cgroup.events").read_text()
     except FileNotFoundError:
         return False
-    return "populated 1" in events
+    return f"{event} 1" in events
+
+
+@contextlib.contextmanager
+def frozen(name: str) -> Iterator[None]:
+    """Have every process of the host stand still meanwhile; nothing to do where none runs."""
+    if not running(name):
+        yield
+        return
+    switch, deadline = hierarchies()[0] / name / "cgroup.freeze", time.monotonic() + FREEZE_SECONDS
+    switch.write_text("1")
+    try:
+        while not _happened(name, "frozen"):
+            if time.monotonic() > deadline:
+                raise LabError(f"processes in the control group {name} do not stand still: look at {switch.parent}")
+            time.sleep(0.01)
+        yield
+    finally:
+        switch.write_text("0")
 
 
 def kill(name: str) -> None:

@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager
 from dataclasses import replace
 
 from rackserve.domain.errors import InputError, LabError, Problem
-from rackserve.lab import base, cgroups, depot, gpu, login, network, nspawn, pci, podman
+from rackserve.lab import base, cgroups, depot, gpu, login, network, nspawn, pci, podman, snapshots
 from rackserve.lab.gpu import GpuChoice
 from rackserve.lab.locks import locked
 from rackserve.lab.login import Login
@@ -207,6 +207,22 @@ class Lab:
                 return self.wait(name, timeout)
             time.sleep(0.1)
         raise LabError(f"{name} did not reboot within {timeout:g} s")
+
+    def snapshot(self, name: str, label: str) -> None:
+        """Keep the host's disk as it is now; the host stands still for as long as that takes."""
+        self.state().host(name)
+        with cgroups.frozen(self.names.cgroup(name)):
+            snapshots.keep(self.folder(name), label)
+
+    def restore(self, label: str, *names: str) -> None:
+        """Cut the power of these hosts, and return once they are up with the disk they had at the snapshot."""
+        for name in names:
+            self.kill(name)
+            snapshots.put_back(self.folder(name), label)
+        for name in names:
+            self._boot(self.state().host(name))
+        for name in names:
+            self.wait(name)
 
     def set_pci(self, name: str, devices: Iterable[pci.PciDevice]) -> None:
         """Make the host's PCI bus show exactly these devices, at once."""

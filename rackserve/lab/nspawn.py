@@ -49,6 +49,16 @@ class HostFolder:
         return self.path / "upper"
 
     @property
+    def work(self) -> Path:
+        """What overlayfs needs beside the writable layer."""
+        return self.path / "work"
+
+    @property
+    def snapshots(self) -> Path:
+        """What the host was at earlier moments, by label."""
+        return self.path / "snapshots"
+
+    @property
     def pci(self) -> Path:
         """What the host sees as /sys/bus/pci."""
         return self.path / "pci"
@@ -77,7 +87,7 @@ def nspawn_argv(host: LabHost, root: Path, netns: str, extra: list[str]) -> list
 
 def overlay_options(host: LabHost, folder: HostFolder) -> str:
     """Mount options that put the host's own layer over its base."""
-    places = {"lowerdir": Path(host.base), "upperdir": folder.upper, "workdir": folder.path / "work"}
+    places = {"lowerdir": Path(host.base), "upperdir": folder.upper, "workdir": folder.work}
     for place in places.values():
         if re.search(r"[,:\\]", str(place)):
             raise LabError(f"{place} has a comma, colon or backslash in it, which overlayfs cannot take: move the lab")
@@ -88,7 +98,7 @@ def overlay_options(host: LabHost, folder: HostFolder) -> str:
 def create_disk(host: LabHost, folder: HostFolder, public_key: str) -> str:
     """Make the host's layer with its name and login keys, and return its SSH host key's public part."""
     upper = folder.upper
-    for place in (folder.path / "work", folder.path / "root", upper / "etc/ssh", upper / "home"):
+    for place in (folder.work, folder.path / "root", upper / "etc/ssh", upper / "home"):
         place.mkdir(parents=True, exist_ok=True)
     (upper / "etc/hostname").write_text(f"{host.name}\n")
     (upper / "etc/hosts").write_text(f"127.0.0.1 localhost\n127.0.1.1 {host.name}\n")

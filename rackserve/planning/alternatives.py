@@ -8,14 +8,13 @@ from dataclasses import replace
 
 from rackserve.catalog.loader import Catalog
 from rackserve.catalog.shapes import shape_of
+from rackserve.domain.policy import HIGHEST_CEILING
 from rackserve.planning.engine_facts import engine_for
 from rackserve.planning.instance import GGUF_RUNTIMES, size_instance
 from rackserve.planning.request import Request
 from rackserve.planning.sized import Alternative, Sizing
 from rackserve.planning.stack import Stack, StackRequest, solve
 
-# Above this a neighbour's context, a display or fragmentation is enough for an out-of-memory error.
-HIGHEST_CEILING = 0.92
 _MOST_GPUS = 16
 # Windows shorter than this serve nobody; offering them would be no help.
 _SHORTEST_USEFUL = 1024

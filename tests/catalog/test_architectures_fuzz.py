@@ -8,13 +8,14 @@ import time
 from pathlib import Path
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.architectures.reader import read_config
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.shape import Shape
 from rackserve.planning.weights import weights
+from tests.examples import examples
 
 CASES = json.loads(Path(__file__).with_name("architectures.json").read_text(encoding="utf-8"))
 QUANTIZED = {
@@ -70,7 +71,7 @@ def mutated(draw: st.DrawFn) -> dict[str, Any]:
     return config
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.large_base_example])
+@examples(300, HealthCheck.large_base_example)
 @given(mutated())
 def test_a_shape_or_problems_and_quickly(config):
     started = time.monotonic()

@@ -8,17 +8,18 @@ import tracemalloc
 import gguf
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.gguf_header import GgufFacts, read_gguf
 from rackserve.domain.errors import InputError
 from rackserve.lab.tiny_model import write_tiny_gguf
+from tests.examples import examples
 
 # Header of the tiny model, in bytes, rounded up: damage behind it is damage to weights, which nobody reads here.
 HEADER = 34_300
 PLACES = st.integers(0, HEADER)
-FUZZ = settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+FUZZ = examples(400, HealthCheck.function_scoped_fixture)
 
 
 @pytest.fixture(scope="module")

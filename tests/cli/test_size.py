@@ -8,12 +8,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
 from rackserve.cli.main import cli
 from rackserve.domain.errors import InputError
 from rackserve.lab.tiny_model import write_tiny_gguf
+from tests.examples import examples
 from tests.planning.sizing import LLAMA_8B
 
 JSON_KEYS = {
@@ -167,14 +168,14 @@ _json = st.recursive(
 )
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@examples(200, HealthCheck.function_scoped_fixture)
 @given(st.sampled_from(sorted(LLAMA_8B)), _json)
 def test_a_config_with_anything_in_it_is_an_answer_or_a_problem(config, key, value):
     path = config(json.dumps(LLAMA_8B | {key: value}))
     assert run("--config", path, "--gpu", "h100-pcie", "--json")[0] in {0, 1, 2}
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None)
+@examples(200, HealthCheck.function_scoped_fixture)
 @given(st.binary(max_size=400), st.integers(0, 4000))
 def test_a_damaged_gguf_is_an_answer_or_a_problem(tmp_path, noise, position):
     whole = tmp_path / "whole.gguf"

@@ -20,6 +20,7 @@ from rackserve.facts.podman import Podman
 from rackserve.facts.releases import Releases, ReleaseState
 from rackserve.facts.services import Installed, InstalledServices
 from rackserve.facts.units import ABSENT, Unit, UnitState
+from tests import needs
 
 COMMANDS = {
     "existing": Existing().command(["/etc", "/nowhere", "/a b"]),
@@ -74,7 +75,7 @@ def test_the_node_of_this_machine_is_told():
     assert node.systemd == (Path("/proc/1/comm").read_text().strip() == "systemd")
 
 
-@pytest.mark.skipif(not shutil.which("dpkg-query"), reason="no dpkg here")
+@needs.programs("dpkg-query")
 def test_the_packages_of_this_machine_are_told():
     assert {"dpkg", "libc6"} <= Dpkg().process(run(COMMANDS["packages"])).installed
 

@@ -15,8 +15,9 @@ from pyinfra.api.exceptions import FactProcessError
 from rackserve.domain.gpu_state import GpuState
 from rackserve.facts.gpu_host import GpuHost
 from rackserve.lab.pci import PciDevice, write_modules, write_tree
+from tests import needs
 
-SHELLS = [shell for shell in ("dash", "bash", "busybox") if shutil.which(shell)]
+SHELLS = needs.each_of("dash", "bash", "busybox")
 SECURE_BOOT = "sys/firmware/efi/efivars/SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c"
 STATUS = """Package: {name}
 Status: {status}

@@ -217,7 +217,8 @@ anything = st.text(max_size=40) | st.sampled_from(
 @example(REPO, ["[a]", "baseurl=http://\u2100.lan/"], [])
 def test_no_file_of_a_host_makes_the_parser_raise(path, lines, before):
     # An exception here would end the run for all hosts.
-    parse_repositories([*before, f"file={path}", *(f"|{line}" for line in lines)])
+    state = parse_repositories([*before, f"file={path}", *(f"|{line}" for line in lines)])
+    assert {definition.file for definition in state.definitions} <= {path}
 
 
 # the command

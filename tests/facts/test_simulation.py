@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -258,6 +260,7 @@ anything = st.lists(
 @example(["@sizes", f"Need to get {'9' * 400} MB"])
 def test_no_output_of_a_package_manager_makes_a_parser_raise(lines):
     # An exception here would end the run for all hosts.
-    parse_apt(lines)
-    parse_dnf(lines)
-    parse_version_locks(lines)
+    for simulation in (parse_apt(lines), parse_dnf(lines)):
+        assert simulation.changes == bool(simulation.installs or simulation.upgrades or simulation.removals)
+        assert (simulation.disk_bytes or 0, simulation.download_bytes or 0) < (math.inf, math.inf)
+    assert parse_version_locks(lines) == parse_version_locks([*lines, ""])

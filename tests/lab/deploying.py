@@ -7,11 +7,8 @@ import json
 import os
 import re
 import runpy
-import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -24,7 +21,8 @@ from rackserve.lab.lab import Lab
 ROOT = Path(__file__).resolve().parents[2]
 RUN_TIMEOUT_S = 300
 _STARTING = re.compile(r"^--> Starting operation: (.+?)\s*$")
-_OUTCOME = re.compile(r"^\s+\[(\w+)\] (Success|No changes|Error)")
+# pyinfra fills names up to the longest one's length.
+_OUTCOME = re.compile(r"^\s+\[(\w+)\] +(Success|No changes|Error)")
 _SEVEREST_FIRST = ("Error", "Success", "No changes")
 
 # What a run may not touch on a host: everything but what the running system itself writes all the time.
@@ -108,26 +106,6 @@ class Site:
         assert done.returncode == 0, done.stderr
         return [entry["name"] for entry in json.loads(done.stdout)["plan"] if host in entry["hosts_with_change"]]
 
-    def deploy_until(
-        self, operation: int, act: Callable[[subprocess.Popen[str]], None], script: str = "deploys/serve.py"
-    ) -> tuple[str, Run]:
-        """Deploy and call `act` when the operation of this number (from 0) has started; its name and the run."""
-        command = [self.python, "-m", "pyinfra", "-y", str(self.write()), script]
-        quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL}
-        lines, started, name = [], -1, ""
-        with subprocess.Popen(
-            command, cwd=self.tree, env=self.environment, stderr=subprocess.PIPE, text=True, **quiet
-        ) as process:
-            assert process.stderr is not None
-            for line in process.stderr:
-                lines.append(line)
-                if starting := _STARTING.match(line):
-                    started += 1
-                    if started == operation:
-                        name = starting[1]
-                        act(process)
-        return name, parse_run(process.wait(RUN_TIMEOUT_S), "".join(lines))
-
     def rackserve(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         command = [self.python, "-m", "rackserve", *arguments]
         return subprocess.run(command, cwd=self.tree, env=self.environment, capture_output=True, text=True, timeout=300)  # noqa: PLW1510
@@ -149,16 +127,6 @@ class Site:
             text=True,
             timeout=RUN_TIMEOUT_S * 4,
         )
-
-
-def kill_after(seconds: float) -> Callable[[subprocess.Popen[str]], None]:
-    """An `act` that lets the operation get going and then kills the run with SIGKILL."""
-
-    def act(process: subprocess.Popen[str]) -> None:
-        time.sleep(seconds)
-        process.send_signal(signal.SIGKILL)
-
-    return act
 
 
 def main_pid(lab: Lab, host: str, service: str = "chat") -> tuple[str, str]:

@@ -17,6 +17,12 @@ PACKAGES = "Driver | Driver packages installed"
 REPOSITORIES = "Driver | Package repositories as planned"
 VERSION = "580.178.04"
 NEWER = "580.190.01"
+# What stand-ins for the driver's packages run when they are configured: a shell command.
+POSTINST = "printf '#!/bin/sh\\n%s\\n' '{}' >/etc/lab-postinst && chmod 755 /etc/lab-postinst"
+# Cards of big boards and their links appear late, and are waited for; those of a lab do not.
+NO_WAIT = """mkdir -p /etc/systemd/system/gpu-ready.service.d && printf '%s\\n' '[Service]' 'ExecStart=' \
+'ExecStart=/usr/libexec/rackserve/gpu-ready --wait 0' >/etc/systemd/system/gpu-ready.service.d/lab.conf
+systemctl daemon-reload"""
 # A service that computes nothing: what guards its start is what is looked at.
 SERVICE = """mkdir -p /etc/systemd/system && printf '%s\\n' '[Unit]' 'StartLimitBurst=5' 'StartLimitIntervalSec=1h' \
 '[Service]' 'ExecStart=/bin/sleep infinity' 'Restart=on-failure' 'RestartSec=1' \

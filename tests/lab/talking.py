@@ -8,14 +8,14 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from rackserve.lab.lab import Lab
 from tests.contract.llama_options import command_lines, unknown
-from tests.lab.deploying import Site, serves
+from tests.lab.deploying import Site
 
 # What an answer has to keep to where this is asked for.
 COLOURS, COUNTS = ("red", "green", "blue"), (1, 2, 3)
@@ -118,7 +118,7 @@ def wait_for(lab: Lab, host: str, seconds: float, service: str = "chat", **wante
         if wanted.items() <= state.items():
             return state
         assert time.monotonic() < deadline, f"{state}, expected {wanted}"
-        time.sleep(1)
+        time.sleep(0.5)
 
 
 def takes_all(site: Site, host: str) -> None:
@@ -134,9 +134,9 @@ def takes_all(site: Site, host: str) -> None:
 
 
 @contextmanager
-def braked(lab: Lab, host: str, pid: str) -> Iterator[None]:
+def braked(lab: Lab, host: str, pid: str, pause_s: float = 2) -> Iterator[None]:
     """Let a process compute for a few milliseconds now and then only, whatever machine it is on."""
-    brake = f"while kill -STOP {pid}; do sleep 2; kill -CONT {pid}; sleep 0.005; done"
+    brake = f"while kill -STOP {pid}; do sleep {pause_s}; kill -CONT {pid}; sleep 0.005; done"
     lab.ssh(host, f"systemd-run --quiet --unit=brake --collect sh -c {shlex.quote(brake)}")
     try:
         yield
@@ -144,22 +144,35 @@ def braked(lab: Lab, host: str, pid: str) -> Iterator[None]:
         lab.ssh(host, f"systemctl stop brake; kill -CONT {pid}")
 
 
-def ends_after_its_stream(site: Site, host: str, client: Client, process: str) -> None:
-    """Stop the service under a stream: the stream ends first, and it serves again afterwards.
+def process_of(lab: Lab, host: str, words: str) -> str:
+    """The process that has these words in its command line."""
+    # The brackets keep the asking shell out.
+    (pid,) = lab.ssh(host, f"pgrep -f '[{words[0]}]{words[1:]}'").stdout.split()
+    return pid
+
+
+def outlives(
+    lab: Lab, host: str, client: Client, process: str, stop: Callable[[], object], *, tokens: int = STREAM_TOKENS
+) -> None:
+    """Have `stop` take the server away under a stream: the stream ends first.
 
     process: what the command line of the one that computes has in it. It goes on with that once the stop is under way.
     """
-    # The brackets keep the asking shell out.
-    (pid,) = site.lab.ssh(host, f"pgrep -f '[{process[0]}]{process[1:]}'").stdout.split()
-    with braked(site.lab, host, pid):
-        stream = client.stream(max_tokens=STREAM_TOKENS, ignore_eos=True)
+    pid = process_of(lab, host, process)
+    with braked(lab, host, pid):
+        stream = client.stream(max_tokens=tokens, ignore_eos=True)
         stream.started()
-        site.lab.ssh(host, "systemctl stop --no-block rackserve@chat")
+        # Not a token more, however long the stop takes to begin.
+        lab.ssh(host, f"systemctl kill -s STOP brake; kill -STOP {pid}")
+        stop()
+        wait_for(lab, host, 240, ActiveState="deactivating")
         before = stream.chunks
         assert not stream.done
     stream.finish()
     assert stream.done, stream.error
     assert stream.chunks > before
-    assert wait_for(site.lab, host, 60, ActiveState="inactive")["Result"] == "success"
-    site.lab.ssh(host, "systemctl start rackserve@chat")
-    assert serves(site.lab, host)
+
+
+def told_to_stop(lab: Lab, host: str) -> None:
+    """Have the service stop, without waiting for it."""
+    lab.ssh(host, "systemctl stop --no-block rackserve@chat")

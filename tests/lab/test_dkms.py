@@ -1,7 +1,8 @@
 """DKMS for real: NVIDIA's open module from Debian's archive, a module that does not compile, and what is read of both.
 
 Hosts run this machine's kernel, which has no headers: modules are built for the oldest kernel whose headers the mirror
-has, which the driver of a stable release is sure to know.
+has, which the driver of a stable release is sure to know. What is made of DKMS's words is asked in seconds by
+tests/operations/test_load_driver_script.py.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from rackserve.operations.commands import script_text
 from rackserve.planning.transaction import upstream
 from tests.lab.conftest import LabFactory
 
-pytestmark = [pytest.mark.lab, pytest.mark.build]
+pytestmark = [pytest.mark.lab, pytest.mark.build, pytest.mark.full]
 
 # Debian tells modprobe about its module only where there is a CUDA library to go with it.
 DRIVER = "nvidia-open-kernel-dkms libcuda1"

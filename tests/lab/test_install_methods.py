@@ -1,50 +1,62 @@
-"""llama-server from source on Debian 12, built once and shipped; then as a pinned archive and from a mirror."""
+"""llama-server from source on Debian 12, built once and shipped; then as a pinned archive and from a mirror.
+
+From llama.cpp's own source in `make test-all`, else from a stand-in of one file.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
+from rackserve.catalog.loader import load_catalog
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, Site, main_pid, serves
+from tests.lab.llama_source import offer
 from tests.lab.talking import takes_all
 
-pytestmark = [pytest.mark.lab, pytest.mark.build]
+pytestmark = pytest.mark.lab
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An empty cache on the operator's side, so that there really is something to build."""
-    return tmp_path_factory.mktemp("cache")
+@dataclass(frozen=True)
+class Built:
+    """What a first run made, from an empty cache on the operator's side. version: of the source."""
+
+    site: Site
+    run: Run
+    cache: Path
+    version: str
+
+    @property
+    def archive(self) -> Path:
+        """What was built, as the operator's machine keeps it."""
+        assert self.run.code == 0, self.run.text
+        return next((self.cache / "rackserve" / "builds").glob("*.tar.gz"))
 
 
-@pytest.fixture(scope="module")
-def built(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory, cache: Path) -> tuple[Site, Run]:
-    lab = lab_factory("build")
+@pytest.fixture(scope="module", params=["standin", pytest.param("real", marks=[pytest.mark.full, pytest.mark.build])])
+def built(request: pytest.FixtureRequest, lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Built:
+    """Of llama.cpp's own source, which takes minutes, or of a stand-in for it that goes the same way in seconds."""
+    lab, folder = lab_factory(f"build-{request.param}"), tmp_path_factory.mktemp("build")
     lab.up(2, "bookworm")
-    site = Site(lab, tmp_path_factory.mktemp("build"))
+    site, catalogues = Site(lab, folder), [offer(lab, folder)] if request.param == "standin" else []
+    for data in site.hosts.values():
+        data["llamacpp_install"] = "build"
+        data["catalog"] = [*data["catalog"], *catalogues]
+    # One host by root, the other by a user with sudo, as most fleets are: files arrive another way there.
+    site.hosts["h2"]["ssh_user"] = "deploy"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(cache))
-        for data in site.hosts.values():
-            data["llamacpp_install"] = "build"
-        # One host by root, the other by a user with sudo, as most fleets are: files arrive another way there.
-        site.hosts["h2"]["ssh_user"] = "deploy"
+        patch.setenv("XDG_CACHE_HOME", str(folder / "cache"))
         run = site.deploy()
-    return site, run
+    return Built(site, run, folder / "cache", load_catalog(catalogues).llamacpp.build.version)
 
 
-@pytest.fixture(scope="module")
-def archive(built: tuple[Site, Run], cache: Path) -> Path:
-    assert built[1].code == 0, built[1].text
-    return next((cache / "rackserve" / "builds").glob("*.tar.gz"))
-
-
-def test_both_hosts_serve_what_one_of_them_built(built: tuple[Site, Run], archive: Path) -> None:
-    site, _ = built
-    assert archive.name == "llama.cpp-llama-cpp-python-0.3.36-bookworm-x86_64.tar.gz"
+def test_both_hosts_serve_what_one_of_them_built(built: Built) -> None:
+    site = built.site
+    assert built.archive.name == f"llama.cpp-llama-cpp-python-{built.version}-bookworm-x86_64.tar.gz"
     for host in ("h1", "h2"):
         assert serves(site.lab, host)
     logs = [site.lab.ssh(host, "ls /var/cache/rackserve/build/*/build.log", check=False) for host in ("h1", "h2")]
@@ -54,13 +66,15 @@ def test_both_hosts_serve_what_one_of_them_built(built: tuple[Site, Run], archiv
     assert site.rackserve("verify", str(site.file)).returncode == 0
 
 
-def test_the_built_server_takes_every_command_line_that_is_planned(built: tuple[Site, Run], archive: Path) -> None:
-    assert archive.is_file()
-    takes_all(built[0], "h1")
+@pytest.mark.full
+@pytest.mark.parametrize("built", ["real"], indirect=True)
+def test_the_built_server_takes_every_command_line_that_is_planned(built: Built) -> None:
+    assert built.archive.is_file()
+    takes_all(built.site, "h1")
 
 
-def test_second_run_builds_nothing_even_without_the_cache(built: tuple[Site, Run]) -> None:
-    site, _ = built
+def test_second_run_builds_nothing_even_without_the_cache(built: Built) -> None:
+    site = built.site
     before = main_pid(site.lab, "h1")
     run = site.deploy()
     assert run.code == 0
@@ -68,8 +82,8 @@ def test_second_run_builds_nothing_even_without_the_cache(built: tuple[Site, Run
     assert main_pid(site.lab, "h1") == before
 
 
-def test_pinned_archive_replaces_the_build_and_the_old_release_stays(built: tuple[Site, Run], archive: Path) -> None:
-    site, _ = built
+def test_pinned_archive_replaces_the_build_and_the_old_release_stays(built: Built) -> None:
+    site, archive = built.site, built.archive
     offered = site.lab.depot_dir / "llama-server.tar.gz"
     shutil.copy(archive, offered)
     site.hosts["h1"] |= {
@@ -91,9 +105,8 @@ def test_pinned_archive_replaces_the_build_and_the_old_release_stays(built: tupl
     assert site.deploy().changed("h1") == []
 
 
-def test_archive_with_another_checksum_is_not_used(built: tuple[Site, Run], archive: Path) -> None:
-    site, _ = built
-    assert archive.is_file()
+def test_archive_with_another_checksum_is_not_used(built: Built) -> None:
+    site = built.site
     before = main_pid(site.lab, "h1")
     site.hosts["h1"]["llamacpp_archive_sha256"] = "e" * 64
     run = site.deploy()
@@ -104,8 +117,8 @@ def test_archive_with_another_checksum_is_not_used(built: tuple[Site, Run], arch
     assert serves(site.lab, "h1")
 
 
-def test_mirror_stands_in_for_an_unreachable_release_host(built: tuple[Site, Run], archive: Path) -> None:
-    site, _ = built
+def test_mirror_stands_in_for_an_unreachable_release_host(built: Built) -> None:
+    site, archive = built.site, built.archive
     site.hosts["h2"] |= {
         "llamacpp_install": "mirror",
         "llamacpp_mirror": site.lab.depot_url,

@@ -79,6 +79,50 @@ def test_power_cut_keeps_the_disk_and_spares_the_others(lab):
     assert lab.boot_id("h2") == other
 
 
+def test_a_snapshot_brings_back_files_deletions_and_cards_and_spares_the_others(lab):
+    h100 = PciDevice("0000:41:00.0", 0x10DE, 0x2331, driver="nvidia")
+    lab.ssh("h1", "rm /etc/issue; rm -rf /etc/skel; mkdir /etc/skel; echo first >/root/note")
+    lab.set_pci("h1", [h100])
+    first, other = lab.boot_id("h1"), lab.boot_id("h2")
+    try:
+        lab.snapshot("h1", "first")
+        assert lab.boot_id("h1") == first
+        lab.ssh("h1", "echo second >/root/note; echo back >/etc/issue; touch /root/later /etc/skel/later")
+        lab.set_pci("h1", [])
+        lab.restore("first", "h1")
+        assert lab.boot_id("h1") != first
+        assert lab.boot_id("h2") == other
+        assert lab.ssh("h1", "cat /root/note; ls -A /etc/skel; ls /root; hostname").stdout.split() == [
+            "first",
+            "note",
+            "h1",
+        ]
+        assert lab.ssh("h1", "ls /etc/issue", check=False).returncode == 2
+        assert "41:00.0 0302: 10de:2331" in lab.ssh("h1", "lspci -n").stdout
+        with pytest.raises(LabError, match=r"h1 has no snapshot 'second' \(it has first\)"):
+            lab.restore("second", "h1")
+    finally:
+        lab.boot("h1")
+        lab.set_pci("h1", [])
+
+
+def test_a_host_stands_still_while_it_is_copied_and_goes_on_afterwards(lab):
+    lab.ssh("h1", "systemd-run --unit=writer sh -c 'while :; do echo >>/root/count; done'")
+    count = lab.folder("h1").upper / "root/count"
+    try:
+        with cgroups.frozen(lab.names.cgroup("h1")):
+            before = count.stat().st_size
+            time.sleep(0.2)
+            assert count.stat().st_size == before
+        for _ in range(100):
+            time.sleep(0.1)
+            if count.stat().st_size > before:
+                break
+        assert count.stat().st_size > before > 0
+    finally:
+        lab.ssh("h1", "systemctl stop writer; rm /root/count")
+
+
 def test_reboot_from_inside_restarts_uptime(lab):
     time.sleep(1)
     before = lab.boot_id("h2")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import pytest
 
 from rackserve.lab.runtime_archives import llmster_archive
+from tests.lab import shortened
 from tests.lab.archive_sites import HOST, LOOPBACK, WAY, ArchiveSite, driven, stopped_under_a_stream
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
@@ -71,15 +72,15 @@ def test_it_listens_on_loopback_alone_and_loads_nothing_because_somebody_asks(si
 
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite) -> None:
-    assert stopped_under_a_stream(site, tokens=80).endswith("data: [DONE]\n\n")
+    assert stopped_under_a_stream(site, tokens=160).endswith("data: [DONE]\n\n")
     assert serves(site.lab, HOST)
 
 
 def test_a_server_that_dies_comes_back_with_its_model(site: ArchiveSite) -> None:
     before = main_pid(site.lab, HOST)[0]
-    site.on("systemctl kill -s KILL rackserve@chat")
-    wait_for(site.lab, HOST, 60, SubState="auto-restart")
-    wait_for(site.lab, HOST, 90, ActiveState="active", SubState="running")
+    with shortened.restarts(site.lab, HOST):
+        site.on("systemctl kill -s KILL rackserve@chat")
+        wait_for(site.lab, HOST, 90, ActiveState="active", SubState="running", NRestarts="1")
     assert main_pid(site.lab, HOST)[0] != before
     assert serves(site.lab, HOST)
 

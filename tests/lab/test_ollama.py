@@ -11,6 +11,7 @@ from rackserve.lab.runtime_archives import ollama_archive
 from tests.lab.archive_sites import HOST, WAY, ArchiveSite, driven, stopped_under_a_stream
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
+from tests.lab.hanging import LENGTHS, Lengths, is_ended_and_comes_back
 
 pytestmark = pytest.mark.lab
 
@@ -36,10 +37,10 @@ def site(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> A
     return made
 
 
-def offer(site: ArchiveSite, version: str, name: str = "", **contents: tuple[str, ...]) -> str:
-    archive = site.lab.depot_dir / WAY / f"ollama-{name or version}.tar.zst"
+def offer(site: ArchiveSite, version: str) -> str:
+    archive = site.lab.depot_dir / WAY / f"ollama-{version}.tar.zst"
     if not archive.exists():
-        ollama_archive(archive, version, **contents)
+        ollama_archive(archive, version)
     return site.offer(version, archive, "sha256")
 
 
@@ -61,8 +62,14 @@ def test_whoever_reaches_the_server_cannot_delete_the_model(site: ArchiveSite) -
 
 
 def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite) -> None:
-    assert stopped_under_a_stream(site, tokens=80).endswith("data: [DONE]\n\n")
+    assert stopped_under_a_stream(site, tokens=160).endswith("data: [DONE]\n\n")
     assert serves(site.lab, HOST)
+
+
+@LENGTHS
+def test_a_server_without_metrics_that_hangs_is_ended_and_comes_back(site: ArchiveSite, lengths: Lengths) -> None:
+    """Only the time that it computes tells whether it is busy."""
+    is_ended_and_comes_back(site.lab, HOST, "standin/ollama serve", lengths)
 
 
 def test_ollamas_own_unit_is_refused_on_a_planned_port_and_else_told_of(site: ArchiveSite) -> None:
@@ -99,17 +106,6 @@ def test_an_archive_of_another_version_than_planned_changes_nothing(site: Archiv
     assert f"client version is {NEWER}" in run.said_of(HOST)
     assert main_pid(site.lab, HOST) == before
     offer(site, VERSION)
-
-
-def test_an_archive_without_cuda_is_found_out_and_the_way_back_serves_again(site: ArchiveSite) -> None:
-    offer(site, VERSION, "cpu-only", libraries=("vulkan",))
-    run = site.deploy()
-    assert run.code == 1
-    assert run.failed(HOST) == [CHANGES[-1]]
-    assert "the runtime computes on the CPU" in run.said_of(HOST)
-    offer(site, VERSION)
-    site.served()
-    assert serves(site.lab, HOST)
 
 
 def test_a_service_that_is_gone_leaves_nothing(site: ArchiveSite) -> None:

@@ -23,6 +23,7 @@ from rackserve.planning.fit import plan_hosts
 from rackserve.rendering.quadlet import quadlet_word
 from rackserve.rendering.units import key_path, service_files, unit_digest
 from rackserve.settings import load_hosts
+from tests.lab import shortened
 from tests.lab.checkpoints import MODEL, offer_checkpoint
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid
@@ -203,8 +204,9 @@ def test_a_request_in_flight_is_answered_before_the_container_goes(site: Contain
 
 def test_a_server_that_dies_is_started_again(site: ContainerSite) -> None:
     before = main_pid(site.lab, site.name)
-    site.on("podman kill -s KILL rackserve-chat")
-    wait_for(site.lab, site.name, 60, ActiveState="active", SubState="running", NRestarts="1")
+    with shortened.restarts(site.lab, site.name):
+        site.on("podman kill -s KILL rackserve-chat")
+        wait_for(site.lab, site.name, 60, ActiveState="active", SubState="running", NRestarts="1")
     assert main_pid(site.lab, site.name) != before
 
 

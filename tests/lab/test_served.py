@@ -1,4 +1,4 @@
-"""llama-server under its unit while it is used: limits hold, streams end, a crash loop stops."""
+"""llama-server under its unit while it is used: limits hold, a crash loop stops."""
 
 from __future__ import annotations
 
@@ -6,25 +6,15 @@ import json
 
 import pytest
 
+from tests.lab import shortened
 from tests.lab.conftest import LabFactory
-from tests.lab.deploying import Site, main_pid, serves
-from tests.lab.talking import (
-    IN_SCHEMA,
-    Client,
-    braked,
-    client_of,
-    ends_after_its_stream,
-    keeps_to_schema,
-    takes_all,
-    wait_for,
-)
+from tests.lab.deploying import Site, serves
+from tests.lab.talking import IN_SCHEMA, Client, client_of, keeps_to_schema, takes_all, wait_for
 
 pytestmark = pytest.mark.lab
 
 LENGTH = 2048
 MOST = 1500
-# What fits into a slot beside a short prompt.
-LONGEST = 1900
 
 
 @pytest.fixture(scope="module")
@@ -68,39 +58,13 @@ def test_a_prompt_beyond_the_context_is_refused(client: Client) -> None:
     assert "context" in json.dumps(answer)
 
 
-def test_a_stream_in_flight_ends_before_the_server_does(site: Site, client: Client) -> None:
-    ends_after_its_stream(site, "h1", client, "llama-server")
-
-
-def test_a_busy_server_is_left_alone(site: Site, client: Client) -> None:
-    assert client.ask(max_tokens=1)[0] == 200
-    before = main_pid(site.lab, "h1")
-    # By hand, and not whenever the timer is. What the next look finds is compared with what this one does.
-    site.lab.ssh("h1", "systemctl stop rackserve-health@chat.timer; systemctl start rackserve-health@chat")
-    with braked(site.lab, "h1", before[0]):
-        slots = site.hosts["h1"]["services"][0]["concurrency"]
-        streams = [client.stream(max_tokens=LONGEST, ignore_eos=True) for _ in range(slots)]
-        for stream in streams:
-            stream.started()
-        # A minute, for its own request waits behind those.
-        site.lab.ssh("h1", "systemctl start rackserve-health@chat")
-        assert not any(stream.done for stream in streams), [stream.error for stream in streams]
-    for stream in streams:
-        stream.finish()
-        assert stream.done, stream.error
-    said = site.lab.ssh("h1", "journalctl -u rackserve-health@chat --output cat --no-pager").stdout
-    assert "chat: busy, not hung: llamacpp:" in said
-    assert main_pid(site.lab, "h1") == before
-    site.lab.ssh("h1", "systemctl start rackserve-health@chat.timer")
-
-
 def test_a_crash_loop_stops_and_says_why(site: Site, client: Client) -> None:
     assert client.ask(max_tokens=1)[0] == 200
     path = site.lab.ssh("h1", "ls -d /srv/models/*/*.gguf").stdout.strip()
-    site.lab.ssh(
-        "h1", f"mv {path} {path}.away; systemctl reset-failed rackserve@chat; systemctl kill -s KILL rackserve@chat"
-    )
-    state = wait_for(site.lab, "h1", 240, ActiveState="failed")
+    away = f"mv {path} {path}.away; systemctl reset-failed rackserve@chat; systemctl kill -s KILL rackserve@chat"
+    with shortened.restarts(site.lab, "h1"):
+        site.lab.ssh("h1", away)
+        state = wait_for(site.lab, "h1", 240, ActiveState="failed")
     assert state["MainPID"] == "0"
     # The first start, and five in an hour after it.
     assert int(state["NRestarts"]) <= 6

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from rackserve.lab.lab import Lab
+from tests.lab import shortened
 from tests.lab.archive_sites import HOST, LOOPBACK, WAY, ArchiveSite, driven, stopped_under_a_stream
 from tests.lab.checkpoints import MODEL, offer_checkpoint, pinned_at, requirements_entry
 from tests.lab.conftest import LabFactory
@@ -34,8 +35,9 @@ CHANGES = [
     "Services | Units and helpers as planned",
     "Services | Service serving its plan",
 ]
-# At 20 tokens a second longer than drain waits for requests (30 s) and the server then takes to look at them (5 s).
-LONG = 840
+# Seconds that drain waits for requests, and tokens that take longer than it and than the server then takes to look at
+# them (5 s), at 20 a second.
+DRAINS = [pytest.param(4, 320, id="soon"), pytest.param(30, 840, id="shipped", marks=pytest.mark.full)]
 
 
 @pytest.fixture(scope="module")
@@ -60,10 +62,12 @@ def offer(lab: Lab, folder: Path) -> None:
     model = offer_checkpoint(lab, folder)
     for name, cuda in (("cuda", CUDA), ("cpu", None)):
         files = wheels(lab.depot_dir / WAY / name, cuda)
-        pinned = folder / f"{name}.txt"
-        pinned.write_text(pinned_at(f"{lab.depot_url}/{WAY}/{name}", *files))
-        entry = requirements_entry("sglang", VERSION, "cuda", pinned, gib=1, more=f'family = "{CUDA}"\n{TOOLS}')
-        (folder / f"{name}.toml").write_text(f"{model}\n{entry}")
+        pins = pinned_at(f"{lab.depot_url}/{WAY}/{name}", *files)
+        for suffix, text in (("", pins), ("-again", f"# The same packages, as another release.\n{pins}")):
+            pinned = folder / f"{name}{suffix}.txt"
+            pinned.write_text(text)
+            entry = requirements_entry("sglang", VERSION, "cuda", pinned, gib=1, more=f'family = "{CUDA}"\n{TOOLS}')
+            pinned.with_suffix(".toml").write_text(f"{model}\n{entry}")
 
 
 def test_a_host_with_its_driver_serves_and_a_second_run_changes_nothing(site: ArchiveSite) -> None:
@@ -118,11 +122,25 @@ def test_a_wheel_for_another_backend_is_refused_and_the_old_release_serves(site:
     assert site.served().changed(HOST) == []
 
 
-def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite) -> None:
-    began = time.time()
-    assert stopped_under_a_stream(site, LONG).endswith("data: [DONE]\n\n")
+def test_another_release_and_the_way_back(site: ArchiveSite) -> None:
+    old = site.on(CURRENT)
+    *others, own = site.data["catalog"]
+    site.data["catalog"] = [*others, str(Path(own).with_name("cuda-again.toml"))]
+    assert site.served().changed(HOST) == [CHANGES[1], CHANGES[-1]]
+    assert site.on(CURRENT) != old
+    site.data["catalog"] = [*others, own]
+    assert site.served().changed(HOST) == [CHANGES[1], CHANGES[-1]]
+    assert site.on(CURRENT) == old
+    assert len([name for name in site.releases() if name.startswith("sglang-")]) == 2
+
+
+@pytest.mark.parametrize(("drain_s", "tokens"), DRAINS)
+def test_a_stream_in_flight_ends_before_the_server_does(site: ArchiveSite, drain_s: int, tokens: int) -> None:
+    with shortened.drain(site.lab, HOST, drain_s):
+        began = time.time()
+        assert stopped_under_a_stream(site, tokens).endswith("data: [DONE]\n\n")
     said = site.on(f"journalctl -u rackserve@chat --output cat --no-pager --since @{int(began)}")
-    assert "requests in flight after 30 s, stopping anyway" in said
+    assert f"requests in flight after {drain_s} s, stopping anyway" in said
     assert "Remaining number of requests 1" in said
     assert serves(site.lab, HOST)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -13,19 +12,21 @@ from pathlib import Path
 import pytest
 
 from rackserve.cache import builds_folder
-from rackserve.catalog.loader import load_catalog
-from rackserve.domain.errors import LabError
 from rackserve.lab import vagrant
-from rackserve.lab.box import ensure_box
-from rackserve.lab.model import hub_answers
-from rackserve.lab.shell import require_machine
-from tests.lab.virtual import added_box, call, isolated, libvirt
+from tests import needs
+from tests.lab.conftest import LabFactory
+from tests.lab.deploying import Site
+from tests.lab.virtual import PROGRAMS, added_box, call, isolated, libvirt
 
-pytestmark = pytest.mark.vagrant
+pytestmark = [pytest.mark.vagrant, needs.root("vagrant", *PROGRAMS)]
 
 MACHINES = ("g1", "g2")
-UP_S = 900
-RUN_S = 900
+# One for each step. Emulated machines on cores that others use too take ten times what they take by themselves.
+BOX_S = 1200
+BUILD_S = 2400
+UP_S = 1800
+RUN_S = 1200
+DESTROY_S = 240
 ASK = (
     'curl -sS http://127.0.0.1:8001/v1/chat/completions -H "Content-Type: application/json" '
     '-H "Authorization: Bearer $(sudo cat /etc/rackserve/credentials/chat/api-key)" '
@@ -36,10 +37,9 @@ ASK = (
 class Machines:
     """The machines of the Vagrantfile, up, with the tiny model on offer."""
 
-    def __init__(self, environment: dict[str, str], log: Path, install: str) -> None:
+    def __init__(self, environment: dict[str, str], log: Path) -> None:
         self.environment = environment
         self.log = log
-        self.install = install
 
     def vagrant(self, *arguments: str, timeout: float = 120) -> str:
         done = call("vagrant", *arguments, environment=self.environment, timeout=timeout)
@@ -48,25 +48,24 @@ class Machines:
         return done.stdout
 
     def deploy(self, *options: str) -> tuple[int, str]:
-        command = [sys.executable, "-m", "pyinfra", *options, "--data", f"llamacpp_install={self.install}"]
+        command = [sys.executable, "-m", "pyinfra", *options, "--data", "llamacpp_install=build"]
         done = call(*command, "inventories/vagrant.py", "deploys/serve.py", environment=self.environment, timeout=RUN_S)
         (self.log / f"deploy{''.join(options)}.log").write_text(done.stdout)
         return done.returncode, done.stdout
 
 
 @pytest.fixture(scope="module")
-def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
-    install = _installable()
+def machines(build: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
     folder = tmp_path_factory.mktemp("vagrant")
     # The patch ends last: what is cleaned up is found by it.
     with pytest.MonkeyPatch.context() as patch, ExitStack() as cleanup:
-        environment = isolated(folder, builds_folder())
-        box = ensure_box("bookworm", lambda _: None)
-        environment |= {"RACKSERVE_BOX": box.name, "RACKSERVE_BOX_KEY": str(box.private_key)}
-        machines = Machines(environment, folder, install)
+        environment = isolated(folder, build)
+        box, file, key = _box()
+        environment |= {"RACKSERVE_BOX": box, "RACKSERVE_BOX_KEY": key}
+        machines = Machines(environment, folder)
         cleanup.enter_context(libvirt(folder))
-        cleanup.enter_context(added_box(box.name, box.file, environment))
-        cleanup.callback(machines.vagrant, "destroy", "--force")
+        cleanup.enter_context(added_box(box, file, environment))
+        cleanup.callback(machines.vagrant, "destroy", "--force", timeout=DESTROY_S)
         (folder / "up.log").write_text(machines.vagrant("up", "--provider=libvirt", timeout=UP_S))
         patch.setenv("XDG_CACHE_HOME", environment["XDG_CACHE_HOME"])
         cleanup.callback(vagrant.withdraw)
@@ -74,19 +73,39 @@ def machines(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machines]:
         yield machines
 
 
-def _installable() -> str:
-    """How llama-server gets onto Debian 12 here; skips where nothing can, or Vagrant is missing."""
-    try:
-        require_machine()
-    except LabError as error:
-        pytest.skip(str(error))
-    if shutil.which("vagrant") is None or shutil.which("libvirtd") is None:
-        pytest.skip("needs Vagrant and libvirt: `make test-vagrant` installs them")
-    if list(builds_folder().glob("*-bookworm-x86_64.tar.gz")):
-        return "build"
-    if hub_answers(next(entry.url for entry in load_catalog().llamacpp.archives if entry.architecture == "x86_64")):
-        return "archive"
-    pytest.skip("no llama-server for Debian 12: no kept build (the tests marked `build` leave one), no release archive")
+def _box() -> tuple[str, str, str]:
+    """Name, file and key of our own box with Debian 12, as the command line tells them."""
+    done = call(sys.executable, "-m", "rackserve", "lab", "box", "--suite", "bookworm", timeout=BOX_S)
+    assert done.returncode == 0, done.stdout
+    _, add, export = done.stdout.splitlines()[-3:]
+    *_, name, file = add.split()
+    return name, file, export.rpartition("=")[2]
+
+
+@pytest.fixture(scope="module")
+def build(lab_factory: LabFactory, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """llama-server for Debian 12 in the cache of builds: one that is kept, else built on a lab host now.
+
+    A machine that is emulated would compile for hours.
+    """
+    if not _builds():
+        _build(lab_factory, tmp_path_factory.mktemp("build"))
+    return _builds()[0].parent
+
+
+def _builds() -> list[Path]:
+    return list(builds_folder().glob("*-bookworm-x86_64.tar.gz"))
+
+
+def _build(lab_factory: LabFactory, folder: Path) -> None:
+    lab = lab_factory("vagrant-build")
+    lab.up(1, "bookworm")
+    site = Site(lab, folder)
+    site.hosts["h1"]["llamacpp_install"] = "build"
+    command = (sys.executable, "-m", "pyinfra", "-y", str(site.write()), "deploys/serve.py")
+    done = call(*command, environment=site.environment, timeout=BUILD_S)
+    assert done.returncode == 0, done.stdout
+    assert _builds()
 
 
 @pytest.fixture(scope="module")

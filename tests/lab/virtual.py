@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import stat
 import subprocess
 import time
@@ -15,19 +16,30 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 KVM = Path("/dev/kvm")
 _TABLES = ("filter", "nat", "mangle")
+# All of libvirt's processes are in a namespace of their own, which the kernel ends with the test, however that ends:
+# QEMU and dnsmasq make themselves daemons, and would outlive it. The shell is init there and collects them.
+_NAMESPACE = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child=KILL"),
+)
+_DAEMONS = 'virtlogd >"$1/virtlogd.log" 2>&1 & libvirtd >"$1/libvirtd.log" 2>&1 & wait'
 # Started by hand, libvirtd finds /dev/kvm by root's rights, then sees that its guests have none, and asks QEMU for its
 # abilities again at every call: 4 seconds each, minutes in all. A file that is no device gives the same answer twice;
 # but libvirt cannot carry what is mounted there into a guest's own /dev, so guests get none.
-_WITHOUT_KVM = (
-    """mount --bind "$1/no-kvm" /dev/kvm && mount --bind "$1/qemu.conf" /etc/libvirt/qemu.conf && exec libvirtd"""
-)
+_WITHOUT_KVM = 'mount --bind "$1/no-kvm" /dev/kvm && mount --bind "$1/qemu.conf" /etc/libvirt/qemu.conf && { '
+_ANSWERS_S = 120
+ADD_S = 300
+PROGRAMS = ("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "setpriv", "unshare")
 
 
 def call(
     *command: str, environment: Mapping[str, str] | None = None, timeout: float = 120
 ) -> subprocess.CompletedProcess[str]:
-    """Run in the repository; the result whatever the exit code, with everything it said in `stdout`."""
-    return subprocess.run(  # noqa: PLW1510 (the tests look at the exit code)
+    """Run in the repository; the result whatever the exit code, with everything it said in `stdout`.
+
+    Past its time, or where the test is interrupted, it is ended with all that it has started.
+    """
+    with subprocess.Popen(
         command,
         cwd=ROOT,
         env=environment,
@@ -35,8 +47,14 @@ def call(
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        timeout=timeout,
-    )
+        start_new_session=True,
+    ) as process:
+        try:
+            said, _ = process.communicate(timeout=timeout)
+        except BaseException:
+            os.killpg(process.pid, signal.SIGKILL)
+            raise
+    return subprocess.CompletedProcess(command, process.returncode, said)
 
 
 def virsh(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -45,58 +63,58 @@ def virsh(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def libvirt(folder: Path) -> Iterator[None]:
-    """libvirt's daemon: the running one, else one for the time of the test."""
-    if virsh("list").returncode == 0:
-        yield
-        return
-    before = _tables()
+    """libvirt's daemon: the running one, else one for the time of the test. Machines made meanwhile go."""
     with ExitStack() as cleanup:
-        cleanup.callback(_clean_firewall, before)
-        cleanup.enter_context(_daemon(folder, "virtlogd"))
-        cleanup.enter_context(_daemon(folder, *_libvirtd(folder)))
-        deadline = time.monotonic() + 60
-        while virsh("list").returncode != 0:
-            assert time.monotonic() < deadline, (folder / "libvirtd.log").read_text()
-            time.sleep(0.5)
-        pools = virsh("pool-list", "--all", "--name").stdout.split()
+        if virsh("list").returncode != 0:
+            cleanup.callback(_clean_firewall, _tables())
+            cleanup.enter_context(_daemons(folder))
+        for kind, remove in _REMOVED.items():
+            cleanup.callback(_remove_new, kind, set(_names(kind)), remove)
         yield
-        virsh("net-destroy", "vagrant-libvirt")
-        virsh("net-undefine", "vagrant-libvirt")
-        if "default" not in pools:
-            virsh("pool-destroy", "default")
-            virsh("pool-undefine", "default")
 
 
-def _libvirtd(folder: Path) -> list[str]:
-    if not KVM.exists() or stat.S_IMODE(KVM.stat().st_mode) & 0o060:
-        return ["libvirtd"]
-    (folder / "no-kvm").touch(mode=0o600)
-    (folder / "qemu.conf").write_text("namespaces = []\n")
-    return ["unshare", "--mount", "sh", "-c", _WITHOUT_KVM, "libvirtd", str(folder)]
+# In this order's reverse: what `virsh ...-list` calls them, and how one that was not there before goes.
+_REMOVED = {
+    ("pool-list", "--all"): (("pool-destroy",), ("pool-undefine",)),
+    ("net-list", "--all"): (("net-destroy",), ("net-undefine",)),
+    ("list", "--all"): (("destroy",), ("undefine", "--remove-all-storage")),
+}
+
+
+def _names(kind: tuple[str, ...]) -> list[str]:
+    return virsh(*kind, "--name").stdout.split()
+
+
+def _remove_new(kind: tuple[str, ...], before: set[str], remove: tuple[tuple[str, ...], ...]) -> None:
+    for name in set(_names(kind)) - before:
+        for verb, *options in remove:
+            virsh(verb, name, *options)
 
 
 @contextmanager
-def _daemon(folder: Path, *command: str) -> Iterator[None]:
-    with (
-        (folder / f"{Path(command[0]).name.replace('unshare', 'libvirtd')}.log").open("w") as log,
-        subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
-        ) as process,
-    ):
+def _daemons(folder: Path) -> Iterator[None]:
+    script = _DAEMONS
+    if KVM.exists() and not stat.S_IMODE(KVM.stat().st_mode) & 0o060:
+        (folder / "no-kvm").touch(mode=0o600)
+        (folder / "qemu.conf").write_text("namespaces = []\n")
+        script = f"{_WITHOUT_KVM}{_DAEMONS}; }}"
+    command = [*_NAMESPACE, "sh", "-c", script, "libvirt", str(folder)]
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True) as process:
         try:
+            deadline = time.monotonic() + _ANSWERS_S
+            while virsh("list").returncode != 0:
+                assert process.poll() is None, (folder / "libvirtd.log").read_text()
+                assert time.monotonic() < deadline, (folder / "libvirtd.log").read_text()
+                time.sleep(0.5)
             yield
         finally:
-            process.terminate()
-            try:
-                process.wait(20)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            process.kill()
 
 
 @contextmanager
-def added_box(name: str, file: Path, environment: Mapping[str, str]) -> Iterator[None]:
+def added_box(name: str, file: str, environment: Mapping[str, str]) -> Iterator[None]:
     """The box in Vagrant's folder of `environment`; its image goes from libvirt's pool with it."""
-    added = call("vagrant", "box", "add", "--name", name, str(file), environment=environment)
+    added = call("vagrant", "box", "add", "--name", name, file, environment=environment, timeout=ADD_S)
     assert added.returncode == 0, added.stdout
     try:
         yield

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+from tests import needs
+
+pytestmark = needs.programs("gcc")
 PROGRAM = Path(__file__).resolve().parents[2] / "templates" / "libexec" / "ask-cuda"
 LIBRARY = """
 int cuInit(unsigned f) {{ return {code}; }}

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 from pathlib import Path
 
-import pytest
+from tests import needs
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+pytestmark = needs.programs("gcc")
 PROGRAM = Path(__file__).resolve().parents[2] / "templates" / "libexec" / "ask-intel"
 LEVEL_ZERO = """
 int zeInit(unsigned f) {{ return {init}; }}

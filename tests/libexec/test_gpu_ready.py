@@ -14,7 +14,7 @@ import pytest
 
 from rackserve.lab.pci import PciDevice, write_modules, write_tree
 from rackserve.rendering.drivers import expected_text
-from tests.planning.test_driver_plan import CATALOG, planned
+from tests.planning.driver_pairs import CATALOG, planned
 
 PROGRAM = Path(__file__).resolve().parents[2] / "templates" / "libexec" / "gpu-ready"
 VERSION = "580.178.04"

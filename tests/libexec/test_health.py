@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 from typing import Any
 
 import pytest
 
-from tests.libexec.helper_host import UNIT, HelperHost, assert_refused
+from tests.libexec.helper_host import HELPERS, UNIT, HelperHost, assert_refused
 
 KILL = [f"kill --signal=SIGKILL -- {UNIT}"]
 STATE = "run/rackserve-health/chat.json"
@@ -21,6 +22,26 @@ def quick(host: HelperHost) -> HelperHost:
 
 def state(host: HelperHost) -> Any:
     return json.loads((host.root / STATE).read_text())
+
+
+def shipped(name: str, program: str = "health") -> int:
+    """A length that the program has as a constant."""
+    found = re.search(rf"^{name} = (\d+)$", (HELPERS / program).read_text(), re.MULTILINE)
+    assert found is not None
+    return int(found[1])
+
+
+def test_as_many_looks_as_long_as_operators_are_told_of():
+    """docs/runtimes.md: every half minute, three looks. Tests on lab hosts set shorter ones."""
+    assert (shipped("LOOKS"), shipped("PROBE_S"), shipped("METRICS_S")) == (3, 60, 60)
+
+
+def test_the_longest_look_is_over_before_its_unit_is_ended():
+    unit = (HELPERS.parent / "systemd" / "rackserve-health@.service.j2").read_text()
+    assert "TimeoutStartSec=5min\n" in unit
+    # The unit's state, two questions, the metrics, the state again and the end.
+    asked = 3 * shipped("SYSTEMCTL_S", "rackserve_helpers.py")
+    assert asked + 2 * shipped("PROBE_S") + shipped("RETRY_S") + shipped("METRICS_S") < 5 * 60
 
 
 def test_a_server_that_answers_is_well(server, quick):

@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.examples import examples
 from tests.libexec.helper_host import HELPERS, KEY, HelperHost, assert_refused
 
 TELL = "import json, os, sys; print(json.dumps([sys.argv[1:], dict(os.environ)]))"
@@ -202,7 +203,7 @@ def test_the_programs_own_end_is_its_end(host):
     assert launch(host, "--", "/bin/sh", "-c", "exit 3").returncode == 3
 
 
-@settings(max_examples=10, deadline=None)
+@examples(10)
 @given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"])), max_size=4))
 def test_every_word_arrives_as_it_is(words: list[str]) -> None:
     command = [str(HELPERS / "launch"), "--", *TELLING, *words]

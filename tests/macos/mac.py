@@ -7,7 +7,6 @@ in: launchctl, dscl, shasum, BSD's stat, xattr, chown, install. None of it was c
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 import sys
 import time
@@ -21,10 +20,11 @@ import pytest
 
 from rackserve.operations.commands import script_text
 from rackserve.rendering.text import RenderedFile
+from tests import needs
 
 HERE = Path(__file__).parent
 SHELLS = {"dash": ["dash"], "bash": ["bash", "--posix"]}
-each_shell = pytest.mark.parametrize("shell", [name for name in SHELLS if shutil.which(name)])
+each_shell = pytest.mark.parametrize("shell", needs.each_of(*SHELLS))
 SERVER = "/opt/rackserve/current/llama.cpp/bin/llama-server"
 
 # Records are folders below `ds`, attributes files in them.

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import pytest
-
 from rackserve.operations.commands import script_text
+from tests import needs
 from tests.operations.scripting import ENVIRONMENT
 
-needs_private_root = pytest.mark.skipif(
-    os.geteuid() != 0 or not all(map(shutil.which, ("apt-get", "gpg", "curl", "unshare", "dpkg-deb"))),
-    reason="needs root, apt, gpg, curl",
-)
+needs_private_root = needs.root("apt-get", "gpg", "curl", "unshare", "dpkg-deb")
 # What tests see and change as plain folders; all else of the machine is underneath, and written to a layer.
 OWN = ("etc/apt", "etc/yum.repos.d", "var/lib/apt", "var/cache/apt", "var/lib/rackserve", "var/cache/rackserve", "run")
 _SETUP = """

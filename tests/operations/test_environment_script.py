@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rackserve.catalog.loader import load_catalog
+from tests import needs
 from tests.operations.environment_bench import (
     PYTHON,
     EnvironmentHost,
@@ -288,7 +289,7 @@ def test_the_proxy_that_pip_is_told_of_is_used(host, index):
     assert "http://packages.invalid/simple/engine/" in index.asked
 
 
-@pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
+@needs.programs("openssl")
 @pytest.mark.parametrize("trusting", ["cert", "trusted-host"])
 def test_the_certificate_that_pip_is_told_of_is_trusted_and_no_other(host, tmp_path, trusting):
     key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"

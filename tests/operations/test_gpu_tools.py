@@ -10,7 +10,7 @@ from rackserve.facts.wired_limit import WiredLimit, WiredLimitState
 from rackserve.operations.apple_memory import wired_limit
 from rackserve.operations.container_toolkit import cdi_specification, engine_configured
 from tests.operations.sending import commands, script_of
-from tests.planning.test_driver_plan import planned
+from tests.planning.driver_pairs import planned
 
 PLAN = planned("l40s", "debian-12", container_engines=["docker"], gpu_count=2)
 FRESH = parse_toolkit(

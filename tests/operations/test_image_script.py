@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +9,13 @@ from pathlib import Path
 import pytest
 
 from rackserve.facts.podman import OWN_IMAGES, Podman, PodmanState
+from tests import needs
 from tests.lab.registry import Image, layer, registry
 from tests.operations.private_root import PrivateRoot, needs_private_root
 
 pytestmark = [
     needs_private_root,
-    pytest.mark.skipif(shutil.which("podman") is None, reason="podman is not installed"),
+    needs.programs("podman"),
 ]
 STORAGE = '[storage]\ndriver="vfs"\nrunroot="/run/containers/storage"\ngraphroot="/var/lib/containers/storage"\n'
 BUILDS = [Image([layer({"/usr/bin/build": bytes([number]) * 100})], ["/usr/bin/build"]) for number in range(5)]

@@ -11,10 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.operations import scripting
 from tests.operations.scripting import run
 
-pytestmark = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed")
+pytestmark = needs.programs("gcc")
 
 RUNS = "int main(void) { return 0; }"
 CRASHES = "int main(void) { return 3; }"
@@ -128,7 +129,7 @@ def test_a_backend_that_could_not_be_loaded_is_refused_though_the_program_runs(t
     assert f"{library} => not found" in done.stderr
 
 
-@pytest.mark.skipif(find_library("cuda") is not None, reason="this machine has a CUDA driver")
+@needs.does_not_arise(find_library("cuda") is not None, "this machine has a CUDA driver")
 def test_a_program_may_wait_for_the_cuda_driver_and_for_nothing_else(tmp_path, toolkit, release):
     program = toolkit.program(tmp_path / "files" / "llama-server", "libcublas.so.97", "libcuda.so.1")
     toolkit.without("libcuda.so.1")

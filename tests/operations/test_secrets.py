@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import subprocess
 from pathlib import Path
 
@@ -15,12 +14,13 @@ from rackserve.keys import key_problems
 from rackserve.operations import commands
 from rackserve.operations.secret import api_key
 from rackserve.settings import load_hosts
+from tests import needs
 from tests.operations.hosts import on
 
 KEY = "sk-this-is-the-secret"
 PATH = "/etc/rackserve/credentials/chat/api-key"
 GENERATED_SIZE = 47
-needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="files are given to root")
+needs_root = needs.root()
 
 
 class FakeHost:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rackserve.planning.driver_load import kernel_owed, not_loaded
-from tests.planning.test_driver_plan import planned
+from tests.planning.driver_pairs import planned
 from tests.planning.test_gpu_preflight import cards, state_of
 
 OLD, NEW = "6.8.0-88-generic", "6.17.0-20-generic"

@@ -7,44 +7,12 @@ from typing import Any
 
 import pytest
 
-from rackserve.catalog.loader import load_catalog
-from rackserve.domain.errors import Problem
 from rackserve.domain.gpu_state import GpuState
 from rackserve.domain.host import Host
-from rackserve.domain.node import Node
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.kernel_packages import asked_for, kernel_suffix, of_the_driver, package_names
-from rackserve.planning.node_driver import driver_for, wired_limit_mib
-
-CATALOG = load_catalog()
-PAIRS = [(tag, system) for tag in CATALOG.gpus for system in CATALOG.stacks.systems]
-
-
-def node(system: str, architecture: str = "x86_64", **values: Any) -> Node:
-    distribution, _, version = system.partition("-")
-    facts = {
-        "distribution": distribution,
-        "version": version if version[0].isdigit() else "",
-        "codename": version,
-        "architecture": architecture,
-        "glibc": "2.36",
-        "memory_mib": 65536,
-        "systemd": True,
-        "cpu_flags": frozenset(),
-        "pci_gpus": (),
-    }
-    return Node.model_validate(facts | values)
-
-
-def outcome(tag: str, system: str, architecture: str = "x86_64", **settings: Any) -> DriverPlan | tuple[Problem, ...]:
-    host = Host.model_validate({"name": "h1", "gpu_tag": tag} | settings)
-    return driver_for(host, CATALOG.gpus[tag], node(system, architecture), CATALOG)
-
-
-def planned(tag: str, system: str, architecture: str = "x86_64", **settings: Any) -> DriverPlan:
-    plan = outcome(tag, system, architecture, **settings)
-    assert isinstance(plan, DriverPlan), [str(problem) for problem in plan]
-    return plan
+from rackserve.planning.node_driver import wired_limit_mib
+from tests.planning.driver_pairs import CATALOG, CLASSES, PAIRS, PLANNED, REFUSED, node, outcome, planned
 
 
 def state(system: str, kernel: str, **values: Any) -> GpuState:
@@ -60,18 +28,27 @@ def test_a_minor_release_belongs_to_its_major_one():
     assert node("rocky-9.4").system == "rocky-9"
 
 
-@pytest.mark.parametrize(("tag", "system"), PAIRS, ids=str)
-def test_every_tag_under_every_system_has_a_plan_or_a_reason(tag, system):
-    plan = outcome(tag, system)
-    if not isinstance(plan, DriverPlan):
-        assert all(problem.message and problem.host == "h1" for problem in plan)
-        # The solver says no; what it says yes to, the catalogue has packages for.
-        assert not [problem for problem in plan if problem.message.startswith("the catalogue has no")]
-        return
-    gpu = CATALOG.gpus[tag]
-    linux_gpu = gpu.vendor != "none" and not system.startswith("macos")
-    assert bool(plan.modules) == linux_gpu
-    assert plan.gpu_ids == gpu.pci_ids
+def test_every_pair_is_in_a_class_and_is_planned_with_its_own_card():
+    assert sorted(pair for pairs in CLASSES.values() for pair in pairs) == sorted(PAIRS)
+    for tag, system in PAIRS:
+        plan, gpu = outcome(tag, system), CATALOG.gpus[tag]
+        if isinstance(plan, DriverPlan):
+            assert (plan.gpu_tag, plan.gpu_ids, plan.vram_mib) == (tag, gpu.pci_ids, gpu.vram_mib)
+        else:
+            assert plan
+            assert {(problem.host, bool(problem.message)) for problem in plan} == {("h1", True)}
+
+
+@pytest.mark.parametrize(("tag", "system"), REFUSED, ids=str)
+def test_only_the_solver_says_no(tag, system):
+    # What it says yes to, the catalogue has packages for.
+    assert not [problem for problem in outcome(tag, system) if problem.message.startswith("the catalogue has no")]
+
+
+@pytest.mark.parametrize(("tag", "system"), PLANNED, ids=str)
+def test_a_plan_names_whole_packages_that_are_no_rivals_of_each_other(tag, system):
+    plan = planned(tag, system)
+    assert bool(plan.modules) == (CATALOG.gpus[tag].vendor != "none" and not system.startswith("macos"))
     assert all("{" not in entry.url for entry in plan.repositories)
     for name in (*plan.packages, *plan.together, *plan.rivals, *plan.prerequisites, plan.dnf_module):
         assert set(name.replace("{release}", "").replace("{suffix}", "")) & set("{}") == set()

@@ -6,13 +6,14 @@ import math
 import re
 from typing import Any
 
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import Catalog
 from rackserve.catalog.shapes import shape_of
 from rackserve.domain.model import LanguageModel
 from rackserve.planning.plans import HostPlan
+from tests.examples import examples
 from tests.planning.making import architecture, catalog_of, cpu_host, gguf, model, plan
 
 MIB = 1024**2
@@ -133,7 +134,7 @@ def test_the_order_of_services_does_not_decide_whether_they_fit(catalog, memory,
 _OPTION = re.compile(r"(max_model_len|kv_cache_dtype|concurrency|quantization) (\w+)")
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(catalogs, memories, wishes("a"))
 def test_every_alternative_that_a_refusal_names_fits_when_it_is_taken(catalog, memory, wish):
     result = decide(catalog, memory, [wish])
@@ -145,7 +146,7 @@ def test_every_alternative_that_a_refusal_names_fits_when_it_is_taken(catalog, m
         assert not plan(cpu_host(memory, [taken]), catalog).errors, (key, value)
 
 
-@settings(max_examples=200)
+@examples(200)
 @given(catalogs, memories, wishes("a"))
 def test_nothing_smaller_fits_where_a_refusal_says_so(catalog, memory, wish):
     result = decide(catalog, memory, [wish])

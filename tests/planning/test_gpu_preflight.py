@@ -11,7 +11,7 @@ from rackserve.domain.host import Host
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.gpu_preflight import gpu_notes, gpu_problems
 from rackserve.planning.kernel_packages import asked_for
-from tests.planning.test_driver_plan import CATALOG, PAIRS, outcome, planned
+from tests.planning.driver_pairs import CATALOG, INSTALLING, planned
 
 DEBIAN, UBUNTU = "6.1.0-56-amd64", "6.8.0-151-generic"
 PLENTY = {"/": 90_000, "/var": 90_000, "/boot": 90_000}
@@ -55,25 +55,19 @@ def refused(plan: DriverPlan, state: GpuState, **settings: Any) -> list[str]:
     return gpu_problems(plan, host(plan.gpu_tag, gpu_count=plan.gpu_count, **settings), state, CATALOG)
 
 
-@pytest.mark.parametrize(("tag", "system"), PAIRS, ids=str)
+@pytest.mark.parametrize(("tag", "system"), INSTALLING, ids=str)
 def test_a_host_as_its_plan_needs_it_is_not_refused(tag, system):
-    plan = outcome(tag, system, gpu_count=2)
-    if isinstance(plan, DriverPlan) and plan.installs:
-        kernel = kernel_of(plan)
-        assert refused(plan, state_of(plan, kernel)) == []
+    plan = planned(tag, system, gpu_count=2)
+    assert refused(plan, state_of(plan, kernel_of(plan))) == []
 
 
-@pytest.mark.parametrize(("tag", "system"), PAIRS, ids=str)
+@pytest.mark.parametrize(("tag", "system"), INSTALLING, ids=str)
 def test_another_card_than_the_tags_is_refused_on_every_system(tag, system):
-    plan = outcome(tag, system)
-    if isinstance(plan, DriverPlan) and plan.installs:
-        other = "t4" if "10de:1eb8" not in plan.gpu_ids else "l4"
-        device = cards(planned(other, "ubuntu-24.04"))
-        kernel = kernel_of(plan)
-        (line,) = refused(plan, state_of(plan, kernel, devices=device))
-        assert line.startswith(
-            f"gpu_tag says {tag} ({' or '.join(plan.gpu_ids)}), the PCI bus has {device[0].id} (tag "
-        )
+    plan = planned(tag, system)
+    other = "t4" if "10de:1eb8" not in plan.gpu_ids else "l4"
+    device = cards(planned(other, "ubuntu-24.04"))
+    (line,) = refused(plan, state_of(plan, kernel_of(plan), devices=device))
+    assert line.startswith(f"gpu_tag says {tag} ({' or '.join(plan.gpu_ids)}), the PCI bus has {device[0].id} (tag ")
 
 
 def test_all_verdicts_come_at_once():
@@ -147,13 +141,11 @@ def test_rivals_are_named_with_the_command_that_removes_them(tag):
     )
 
 
-def test_what_the_plan_wants_is_no_rival_of_it():
-    for tag, system in PAIRS:
-        plan = outcome(tag, system)
-        if isinstance(plan, DriverPlan) and plan.installs:
-            there = {name: plan.version or "1" for name in plan.packages if "{" not in name}
-            kernel = kernel_of(plan)
-            assert refused(plan, state_of(plan, kernel, packages=there)) == []
+@pytest.mark.parametrize(("tag", "system"), INSTALLING, ids=str)
+def test_what_the_plan_wants_is_no_rival_of_it(tag, system):
+    plan = planned(tag, system)
+    there = {name: plan.version or "1" for name in plan.packages if "{" not in name}
+    assert refused(plan, state_of(plan, kernel_of(plan), packages=there)) == []
 
 
 def test_secure_boot_is_refused_with_both_ways_out_where_the_module_is_built():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import event, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import load_catalog
@@ -13,6 +13,7 @@ from rackserve.domain.service import Service
 from rackserve.fleet import plan_fleet
 from rackserve.planning.plans import HostPlan
 from rackserve.settings import KNOWN_KEYS
+from tests.examples import examples
 
 GOOD_HOST: dict[str, Any] = {"gpu_tag": "h100-sxm-80gb", "gpu_count": 4, "os": "ubuntu-24.04", "memory_mib": 64_000}
 GOOD_SERVICE: dict[str, Any] = {"name": "chat", "model": "qwen3-8b", "max_model_len": 8192}
@@ -70,20 +71,20 @@ def answer(hosts: list[tuple[str, dict[str, Any]]]) -> None:
         assert named <= {service.name for service in plan.host.services}
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(host_key, service_key, anything, anything)
 def test_one_wrong_value_of_a_host_and_of_a_service(of_host, of_service, host_value, service_value):
     services = [GOOD_SERVICE | {of_service: service_value}, GOOD_SERVICE | {"name": "other"}]
     answer([("h1", GOOD_HOST | {"services": services, of_host: host_value}), ("h2", GOOD_HOST)])
 
 
-@settings(max_examples=400, deadline=None)
+@examples(400)
 @given(host_values, st.lists(service_values, max_size=3))
 def test_any_service_on_any_host(host, services):
     answer([("h1", host | {"services": [wish | {"name": f"s{index}"} for index, wish in enumerate(services)]})])
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(anything)
 def test_services_that_are_no_list_of_services(services):
     answer([("h1", GOOD_HOST | {"services": services})])

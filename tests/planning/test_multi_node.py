@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rackserve.domain.errors import InputError
 from rackserve.planning.multi_node import taken_apart
 from rackserve.planning.parallel import Parallel, decide
+from tests.examples import examples
 from tests.planning.making import shape
 from tests.planning.pooling import BIG, EVERYWHERE, SMALL, parts, planned, pool, refused, spread
 
@@ -185,7 +186,7 @@ def test_a_run_may_not_take_an_instance_apart():
     assert list(taken_apart(planned(inventory))) == []
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(2, 12).flatmap(lambda size: st.permutations(range(1, size + 1))))
 def test_no_address_is_lost_or_added(order):
     inventory = pool(count=len(order), gpu_count=1)

@@ -6,12 +6,13 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rackserve.domain.errors import InputError
 from rackserve.planning.memory import MIB
 from rackserve.planning.plans import HostPlan
+from tests.examples import examples
 from tests.planning.making import cpu_host, plan
 
 MODEL = "qwen3-0.6b"
@@ -115,7 +116,7 @@ def test_a_cache_in_another_type_is_refused(dtype):
     assert f"kv_cache_dtype {dtype} is not known to vllm" in problem.message
 
 
-@settings(deadline=None, max_examples=60)
+@examples(60)
 @given(st.integers(2048, 200_000), st.integers(256, 32768), st.integers(1, 64))
 def test_it_never_takes_more_than_the_budget(memory_mib, length, concurrency):
     result = planned(memory_mib, max_model_len=length, concurrency=concurrency)

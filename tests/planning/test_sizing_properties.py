@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import assume, event, given, settings
+from hypothesis import assume, event, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.architectures.reader import read_config
@@ -21,6 +21,7 @@ from rackserve.planning.parallel import tensor_parallel_problem
 from rackserve.planning.request import Request
 from rackserve.planning.sized import Sizing
 from rackserve.planning.weights import weights
+from tests.examples import examples
 
 CATALOG = load_catalog()
 VERSIONS = {
@@ -200,7 +201,7 @@ def test_json_goes_round(request):
     assert bool(answer["short"]) == (not answer["fits"])
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(requests())
 def test_every_alternative_fits_when_it_is_taken(request):
     result = sized(request)

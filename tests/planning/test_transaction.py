@@ -14,7 +14,7 @@ from rackserve.planning.transaction import (
     transaction_problems,
     upstream,
 )
-from tests.planning.test_driver_plan import planned
+from tests.planning.driver_pairs import planned
 
 # NVIDIA's own repository, held to a version; Ubuntu's archive, the newest of a branch; AMD, with numbers of its own.
 EXACT = planned("l40s", "debian-12", driver_version="580.95.05")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import plistlib
 import re
-import shutil
 import subprocess
 
 import pytest
@@ -23,9 +22,10 @@ from rackserve.rendering.drivers import (
     memory_plist,
 )
 from rackserve.rendering.text import RenderedFile
-from tests.planning.test_driver_plan import CATALOG, outcome, planned
+from tests import needs
+from tests.planning.driver_pairs import CATALOG, outcome, planned
 
-needs_apt = pytest.mark.skipif(shutil.which("apt-cache") is None, reason="apt is not installed")
+needs_apt = needs.programs("apt-cache")
 PLANS = [
     plan
     for tag in CATALOG.gpus

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import load_catalog
@@ -25,6 +25,7 @@ from rackserve.rendering.launchd import account, daemon_digest, daemon_files, la
 from rackserve.rendering.units import key_path, unit_digest
 from rackserve.runtimes.launch import API_KEY_FILE
 from rackserve.settings import load_hosts
+from tests.examples import examples
 from tests.macos.planning import data_of, host_plan_of, plan_of
 from tests.planning.making import planned
 from tests.rendering.test_quoting import texts
@@ -184,7 +185,7 @@ _data = st.fixed_dictionaries(
 _paths = st.from_regex(r"(/[a-z0-9_@+-][A-Za-z0-9._@+-]{0,8}){1,4}", fullmatch=True) | texts
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(_data, _paths, st.integers(10, 7200))
 @example({"listen": "127.0.0.1\nlabel x"}, "/opt", 10)
 def test_whatever_an_inventory_says_changes_no_key_and_no_line(data, models_dir, start_timeout):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rackserve.fleet import plan_fleet
@@ -16,6 +16,7 @@ from rackserve.planning.plans import HostPlan
 from rackserve.rendering import host_files
 from rackserve.rendering.text import RenderedFile
 from rackserve.rendering.units import unit_digest
+from tests.examples import examples
 from tests.rendering.units import analyze, directives, needs_systemd
 
 UNIT = "rackserve@big.service"
@@ -87,7 +88,7 @@ def test_rays_node_beside_the_head_lets_its_hosts_through_and_no_clients(with_ra
     assert allowed == ["", "localhost", "10.0.0.1", "10.0.0.2", "10.0.0.3"]
 
 
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.integers(2, 12), st.sampled_from(WAYS))
 def test_no_peer_is_lost_and_nobody_else_is_let_through(count, way):
     plans = planned(count, distributed=way, model="qwen3-8b", gpus=1)

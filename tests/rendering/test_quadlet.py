@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import load_catalog
@@ -23,6 +23,7 @@ from rackserve.rendering.quadlet import quadlet_word
 from rackserve.rendering.text import RenderedFile
 from rackserve.rendering.units import drop_in, service_files, unit_digest
 from rackserve.settings import load_hosts
+from tests.examples import examples
 from tests.rendering.fleet import every_plan, host_of
 from tests.rendering.units import analyze, directives, needs_systemd, words_by_manual
 
@@ -190,7 +191,7 @@ inventories = st.one_of(
 )
 
 
-@settings(max_examples=150, deadline=None)
+@examples(150)
 @given(inventories)
 def test_the_file_has_the_templates_keys_and_no_others(drawn):
     service, host = drawn

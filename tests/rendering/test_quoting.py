@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import assume, example, given, settings
+from hypothesis import assume, example, given
 from hypothesis import strategies as st
 
 from rackserve.catalog.loader import load_catalog
@@ -18,6 +18,7 @@ from rackserve.planning.plans import ServicePlan
 from rackserve.rendering.text import systemd_word
 from rackserve.rendering.units import drop_in
 from rackserve.settings import load_hosts
+from tests.examples import examples
 from tests.planning.making import SMALL, planned
 from tests.rendering.units import analyze, directives, needs_systemd, words_by_manual, words_by_systemd
 
@@ -73,7 +74,7 @@ def test_a_word_is_read_back_by_the_manuals_rules(text):
 
 
 @needs_systemd
-@settings(max_examples=25, deadline=None)
+@examples(25)
 @given(st.lists(texts, min_size=1, max_size=30))
 @example(TRICKY)
 def test_a_word_is_read_back_by_systemd_itself(words):
@@ -156,7 +157,7 @@ def _keys(text: str) -> Counter[tuple[str, str]]:
     return Counter((section, key) for section, key, _ in directives(text))
 
 
-@settings(max_examples=300, deadline=None)
+@examples(300)
 @given(_services, _paths, st.integers(10, 7200))
 @example({"name": "a", "allow_from": ["fe80::1%x\nMemoryMax=infinity"]}, "/srv", 10)
 def test_a_drop_in_has_the_templates_directives_and_no_others(service, models_dir, start_timeout):
@@ -167,7 +168,7 @@ def test_a_drop_in_has_the_templates_directives_and_no_others(service, models_di
     assert _keys(drop_in(plan).text) == expected
 
 
-@settings(max_examples=100, deadline=None)
+@examples(100)
 @given(_services, _paths)
 def test_the_command_line_in_a_drop_in_is_the_planned_one(service, models_dir):
     plan = _accepted(service, models_dir=models_dir)

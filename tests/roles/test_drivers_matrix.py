@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import pytest
 
 from rackserve.planning.decision_table import cell
-from tests.planning.test_driver_plan import PAIRS, planned
+from tests.planning.driver_pairs import PAIRS, planned
 from tests.roles.driving import ORDER, drive, named, told
 from tests.roles.fakes import Run
 from tests.roles.gpu_box import CATALOG, SYSTEMS, Box

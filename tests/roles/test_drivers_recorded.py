@@ -13,12 +13,14 @@ import pytest
 from rackserve.domain.gpu_state import PciDevice as Seen
 from rackserve.facts.gpu_host import parse_gpu_host
 from rackserve.lab.pci import PciDevice, write_modules, write_tree
+from tests import needs
 from tests.roles.driving import drive, told
 from tests.roles.gpu_box import Box
 from tests.roles.gpu_expected import expected
 from tests.roles.gpu_facts import candidates, gpu_host
 
-pytestmark = pytest.mark.skipif(not shutil.which("dpkg-query"), reason="the script asks dpkg-query of recorded hosts")
+# The script asks dpkg-query of recorded hosts.
+pytestmark = needs.programs("dpkg-query")
 
 # What the machine of the tests may not have, or has of its own: reading the recorded host's files.
 STAND_INS = {
