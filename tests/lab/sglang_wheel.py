@@ -18,6 +18,9 @@ from tests.operations.environment_bench import torch, wheel
 VERSION, CUDA = "0.5.23", "13.0"
 
 
+# By which a release is known to have an nvcc, and of one CUDA release all of it; what they hold is in nvcc's own here.
+BESIDE = {"nvidia_cuda_runtime": "13.0.96", "nvidia_cuda_crt": "13.0.88", "nvidia_nvvm": "13.0.88"}
+BESIDE |= {"nvidia_cuda_cccl": "13.0.85"}
 # What such a release compiles with that it does not bring.
 TOOLS = 'packages = { deb = ["g++", "ninja-build"], rpm = ["gcc-c++", "ninja-build"] }\n'
 
@@ -37,7 +40,7 @@ def wheels(folder: Path, cuda: str | None, changed: Mapping[str, str | None] | N
     paths = []
     made = [wheel("sglang", VERSION, files, "Requires-Dist: torch\n"), torch(cuda)]
     if cuda:
-        made.append(toolkit(changed or {}))
+        made += [toolkit(changed or {}), *(wheel(name, version, {}) for name, version in BESIDE.items())]
     for name, content in made:
         path = folder / name
         path.write_bytes(content)
@@ -52,7 +55,7 @@ def toolkit(changed: Mapping[str, str | None]) -> tuple[str, bytes]:
     texts = {"bin/nvcc": NVCC, **{f"include/{name}": text for name, text in HEADERS.items()}, **changed}
     # As everywhere in that toolkit: whatever is there in these folders is linked.
     files = {f"nvidia/cu13/{place}": text for place, text in texts.items() if text is not None}
-    name, content = wheel("toolkit", "13.0", {**files, "nvidia/cu13/nvvm/bin/cicc": ""})
+    name, content = wheel("nvidia_cuda_nvcc", "13.0.88", {**files, "nvidia/cu13/nvvm/bin/cicc": ""})
     packed = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as source, zipfile.ZipFile(packed, "w") as target:
         for entry in source.infolist():

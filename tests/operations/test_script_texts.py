@@ -20,6 +20,7 @@ PARTS = {
     "mac.sh",
     "repository.sh",
     "staging.sh",
+    "toolkit.sh",
     "transaction.sh",
     "transfer.sh",
 }
