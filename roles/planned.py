@@ -19,7 +19,7 @@ from rackserve.planning.installable import not_installable
 from rackserve.planning.multi_node import taken_apart
 from rackserve.planning.node_driver import driver_for
 from rackserve.planning.plans import HostPlan
-from rackserve.planning.preflight import environment_of
+from rackserve.planning.preflight import PYTHON_RUNTIMES, environment_of
 from rackserve.runtimes.environments import FromRequirements
 
 # By inventory: a deploy script runs once per host, and planning 200 hosts 200 times would be felt.
@@ -65,6 +65,12 @@ def python_environment(runtime: str) -> FromRequirements | None:
     seen = node()
     found = environment_of(host_plan(), host_catalog(), seen, runtime) if seen is not None else None
     return found if isinstance(found, FromRequirements) else None
+
+
+def python_environments() -> dict[str, FromRequirements]:
+    """All of them that the current host gets, by runtime."""
+    found = {runtime: python_environment(runtime) for runtime in PYTHON_RUNTIMES}
+    return {runtime: origin for runtime, origin in found.items() if origin is not None}
 
 
 def driver_plan() -> DriverPlan | tuple[Problem, ...]:

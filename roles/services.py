@@ -6,15 +6,19 @@ from pyinfra import host
 from pyinfra.api import deploy
 from pyinfra.operations import server
 
+from rackserve.operations.environment import python_current
 from rackserve.operations.files import links, text_files
 from rackserve.operations.secret import api_key
-from rackserve.operations.service import cleared, only, serving
+from rackserve.operations.service import cleared, compiles, only, serving
 from rackserve.planning.macos import is_mac
 from rackserve.planning.plans import AnyServicePlan, GpuServicePlan, HostPlan
 from rackserve.rendering import host_files
+from rackserve.rendering.compile_checks import check_files, check_unit, checked
+from rackserve.rendering.text import RenderedFile
 from rackserve.rendering.units import CREDENTIALS, key_path, unit_digest
+from rackserve.runtimes.launch import RELEASES
 from rackserve.runtimes.member import Member
-from roles.planned import host_plan
+from roles.planned import host_plan, python_environments
 
 # Seconds that systemd's own limits come after the unit's start timeout, so that the unit's message is what is shown.
 _START_GRACE_S = 120
@@ -26,7 +30,12 @@ def services() -> None:
     plan = host_plan()
     if is_mac(plan):
         return
-    only(name="Services that are not planned gone", names=[service.name for service in plan.all_services])
+    asked = [service for service, _ in checked(plan)]
+    only(
+        name="Services that are not planned gone",
+        names=[service.name for service in plan.all_services],
+        checked=[service.name for service in asked],
+    )
     for service in host.loop(list(plan.all_services)):
         server.user(  # noqa: S604 (its `shell` is the login shell)
             name="Service user present",
@@ -42,6 +51,8 @@ def services() -> None:
             path=f"{CREDENTIALS}/{service.name}/api-key",
             source=service.service.api_key_file,
         )
+    check = check_files(plan)
+    releases_current(asked, check)
     # Instances over several hosts: pyinfra runs a line on all hosts before it runs the next. A head that is to change
     # finishes its requests before a part of it is touched, and waits for parts that run already.
     for service in host.loop([service for service, member in spread_out(plan) if member.is_head]):
@@ -53,7 +64,7 @@ def services() -> None:
             key_file=key_path(service),
             hosts=beside(service),
         )
-    text_files(name="Units and helpers as planned", files=host_files(plan))
+    text_files(name="Units and helpers as planned", files=[file for file in host_files(plan) if file not in check])
     for service in host.loop([service for service in plan.all_services if service.launch.links]):
         links(name="Links to the model as planned", wanted=service.launch.links)
     for service, _ in host.loop([entry for entry in spread_out(plan) if not entry[1].is_head]):
@@ -75,6 +86,27 @@ def services() -> None:
             timeout=service.start_timeout + _START_GRACE_S,
             hosts=beside(service),
         )
+
+
+def releases_current(asked: list[AnyServicePlan], check: tuple[RenderedFile, ...]) -> None:
+    """The planned releases asked whether they compile, then current.
+
+    Before anything of a service in use is touched: the link to its release, its unit, its process.
+    """
+    releases = python_environments()
+    if check:
+        text_files(name="Compile checks as planned", files=check)
+    for service in host.loop([service for service in asked if service.runtime_name in releases]):
+        compiles(
+            name="Planned release compiles",
+            unit=service.unit,
+            digest=unit_digest(service),
+            program=f"{RELEASES}/{releases[service.runtime_name].release}/lib",
+            key_file=key_path(service),
+            check=check_unit(service.name),
+        )
+    for origin in host.loop(list(releases.values())):
+        python_current(name="Planned release current", origin=origin)
 
 
 def spread_out(plan: HostPlan) -> list[tuple[GpuServicePlan, Member]]:

@@ -12,7 +12,7 @@ from roles.planned import host_plan, manager, python_environment
 
 @deploy("SGLang")
 def sglang() -> None:
-    """Packages it needs, then the planned version, where a service is to have it."""
+    """Packages it needs, then the planned version beside the one in use, where a service is to have it."""
     origin = python_environment("sglang")
     if origin is None:
         return
@@ -23,4 +23,4 @@ def sglang() -> None:
         lock_timeout=settings.apt_lock_timeout,
         manager=manager(),
     )
-    python_release(name="Release of SGLang current", origin=origin, python_mirror=settings.python_mirror)
+    python_release(name="Release of SGLang in place", origin=origin, python_mirror=settings.python_mirror)

@@ -10,6 +10,7 @@ from pyinfra.api import deploy
 from rackserve.operations.images import images_gone
 from rackserve.operations.service import only
 from rackserve.operations.uninstall import absent, memory_limit_gone, own_packages_gone
+from rackserve.rendering.compile_checks import CHECK_BASE_UNIT
 from rackserve.rendering.drivers import (
     CDI_DROP_IN,
     GPU_DROP_IN,
@@ -37,6 +38,7 @@ OWN_PATHS = (
     posixpath.dirname(GPU_DROP_IN),
     CDI_DROP_IN,
     BASE_UNIT,
+    CHECK_BASE_UNIT,
     HEALTH_UNIT,
     HEALTH_TIMER,
     LIBEXEC,

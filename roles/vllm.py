@@ -12,7 +12,7 @@ from roles.planned import host_plan, manager, python_environment
 
 @deploy("vLLM")
 def vllm() -> None:
-    """Packages it needs, then the planned version, where a service is to have it."""
+    """Packages it needs, then the planned version beside the one in use, where a service is to have it."""
     origin = python_environment("vllm")
     if origin is None:
         return
@@ -20,4 +20,4 @@ def vllm() -> None:
     installed(
         name="Packages for vLLM installed", packages=packages, lock_timeout=settings.apt_lock_timeout, manager=manager()
     )
-    python_release(name="Release of vLLM current", origin=origin, python_mirror=settings.python_mirror)
+    python_release(name="Release of vLLM in place", origin=origin, python_mirror=settings.python_mirror)

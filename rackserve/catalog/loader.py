@@ -18,6 +18,7 @@ from rackserve.catalog.options import joined, table_problems
 from rackserve.catalog.requirement_files import read_requirements
 from rackserve.domain.archives import RuntimeArchive
 from rackserve.domain.base import Frozen, Url
+from rackserve.domain.compiler import Compiler
 from rackserve.domain.engine import Engine
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
@@ -53,6 +54,7 @@ class Catalog(Frozen):
     gpus: Mapping[str, Gpu] = Field(default_factory=dict)
     models: Mapping[str, LanguageModel] = Field(default_factory=dict)
     engines: Mapping[str, Engine] = Field(default_factory=dict)
+    compilers: Mapping[str, Compiler] = Field(default_factory=dict)
     options: Mapping[str, OptionTable] = Field(default_factory=dict)
     archives: Mapping[str, RuntimeArchive] = Field(default_factory=dict)
     images: Mapping[str, RuntimeImage] = Field(default_factory=dict)
@@ -124,6 +126,7 @@ _ENTRY_TYPES: Mapping[str, tuple[type[Frozen], str]] = {
     "gpus": (Gpu, "tag"),
     "models": (LanguageModel, "name"),
     "engines": (Engine, "id"),
+    "compilers": (Compiler, "id"),
     "options": (OptionTable, "runtime"),
     "archives": (RuntimeArchive, "id"),
     "images": (RuntimeImage, "id"),

@@ -82,7 +82,7 @@ def _show(host_plan: HostPlan) -> None:
     for planned_service in host_plan.gpu_services:
         console.print(f"  [bold]{planned_service.name}[/bold]  {escape(_title(planned_service))}", soft_wrap=True)
         # Of an instance over several hosts the head tells it for all.
-        reasons = planned_service.sizing.all_reasons() if planned_service.answers else ()
+        reasons = planned_service.reasons if planned_service.answers else ()
         _show_why(reasons, planned_service.warnings)
     for problem in _not_installable(host_plan):
         console.print(f"  [yellow]fits, and cannot be installed[/yellow] {escape(str(problem))}", soft_wrap=True)

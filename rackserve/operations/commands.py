@@ -33,6 +33,9 @@ _WRITE = (
     'exit 1; }; chown root:root "$t"; chmod "$2" "$t"; sync "$t"; mv -fT "$t" "$1"'
 )
 
+# `$1` path, `$2` target. The rename makes a reader see the old link or the new one.
+_LINK = 'mkdir -p "$(dirname "$1")"; ln -sfn -- "$2" "$1.rackserve"; mv -fT "$1.rackserve" "$1"'
+
 
 def script(name: str, *arguments: str, token: str | None = None) -> StringCommand:
     """Run a file of `scripts/` on the host. It travels on standard input: nothing is left behind, nothing is quoted.
@@ -78,6 +81,11 @@ def write_file(path: str, text: str, mode: str) -> StringCommand:
     digest = hashlib.sha256(text.encode()).hexdigest()
     words = (QuoteString(word) for word in ("-c", _WRITE, "sh", path, mode, digest))
     return StringCommand("sh", *words, _stdin=[text])
+
+
+def link(path: str, target: str) -> StringCommand:
+    """Have a symbolic link, moved in one step where it is there."""
+    return StringCommand("sh", *(QuoteString(word) for word in ("-c", _LINK, "sh", path, target)))
 
 
 def refuse(message: str) -> StringCommand:

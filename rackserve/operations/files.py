@@ -6,14 +6,11 @@ import hashlib
 from collections.abc import Generator, Sequence
 
 from pyinfra import host
-from pyinfra.api import QuoteString, StringCommand, operation
+from pyinfra.api import StringCommand, operation
 
 from rackserve.facts.paths import Links, PathState, PathStates
 from rackserve.operations import commands
 from rackserve.rendering.text import RenderedFile
-
-# `$1` path, `$2` target. The rename makes a reader see the old link or the new one.
-_LINK = 'mkdir -p "$(dirname "$1")"; ln -sfn -- "$2" "$1.rackserve"; mv -fT "$1.rackserve" "$1"'
 
 
 @operation()
@@ -40,7 +37,7 @@ def links(wanted: Sequence[tuple[str, str]]) -> Generator[StringCommand, None, N
         host.noop(f"{len(wanted)} links as planned")
         return
     for path, target in differing:
-        yield StringCommand("sh", *(QuoteString(word) for word in ("-c", _LINK, "sh", path, target)))
+        yield commands.link(path, target)
 
 
 def is_as_wanted(file: RenderedFile, state: PathState | None) -> bool:

@@ -9,6 +9,7 @@ from pyinfra.api import StringCommand, operation
 
 from rackserve.facts.podman import OWN_IMAGES, Podman
 from rackserve.operations import commands
+from rackserve.operations.current import WORK
 from rackserve.planning.container_host import COMMANDS, PACKAGES
 from rackserve.planning.driver_recipes import PackageManager
 
@@ -41,7 +42,7 @@ def image(image_name: str, disk_gib: int, wanted: Sequence[str]) -> Generator[St
     if image_name in host.get_fact(Podman, commands=[], images=[image_name]).images:
         host.noop(f"{image_name} is there")
         return
-    yield commands.script("image.sh", OWN_IMAGES, image_name, str(disk_gib), str(KEEP), *wanted)
+    yield commands.script("image.sh", OWN_IMAGES, image_name, str(disk_gib), str(KEEP), WORK, *wanted)
 
 
 @operation()

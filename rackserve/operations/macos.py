@@ -15,7 +15,7 @@ from rackserve.facts.mac import Account, MacPaths
 from rackserve.facts.paths import Links, PathState
 from rackserve.keys import read_api_key
 from rackserve.operations import commands
-from rackserve.operations.current import current
+from rackserve.operations.current import KEEP, current
 from rackserve.operations.fetch import hub_token
 from rackserve.planning.macos import OTHER_JOBS, MacRelease
 from rackserve.planning.model_source import GgufSource
@@ -58,7 +58,11 @@ def only_daemons(names: Sequence[str]) -> Generator[StringCommand, None, None]:
 @operation()
 def mac_release(release: MacRelease) -> Generator[PyinfraCommand, None, None]:
     """Have the release complete and current."""
-    yield from current(release.name, release.link, release.program, _unpacked(release), activate="activate-mac.sh")
+    yield from current(release.name, release.link, release.program, _unpacked(release), activate=_activation)
+
+
+def _activation(name: str, link: str) -> StringCommand:
+    return commands.script("activate-mac.sh", f"{RELEASES}/{name}", link, str(KEEP))
 
 
 def _unpacked(release: MacRelease) -> Iterator[PyinfraCommand]:

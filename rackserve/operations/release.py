@@ -17,14 +17,13 @@ from pyinfra.api.command import PyinfraCommand
 from rackserve.cache import builds_folder
 from rackserve.facts.packages import Dpkg, RpmAbsent
 from rackserve.operations import commands
-from rackserve.operations.current import current
+from rackserve.operations.current import WORK, current
 from rackserve.operations.packages import packages_script
 from rackserve.planning.driver_recipes import PackageManager
 from rackserve.runtimes.archives import ArchiveRelease
 from rackserve.runtimes.launch import RELEASES
 from rackserve.runtimes.llamacpp_origins import CURRENT, FromArchive, FromSource, Origin
 
-WORK = "/var/cache/rackserve"
 _PROGRAM = "bin/llama-server"
 # One build per release however many hosts want it: the first host builds, the others wait here. pyinfra runs hosts in
 # greenlets and patches threading, so waiting blocks nobody else.

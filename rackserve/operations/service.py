@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra import host, state
-from pyinfra.api import StringCommand, operation
+from pyinfra.api import QuoteString, StringCommand, operation
 
 from rackserve.facts.services import InstalledServices
 from rackserve.facts.units import Unit
 from rackserve.operations import commands
+from rackserve.rendering.compile_checks import check_unit
 from rackserve.rendering.units import health_units
 
 
@@ -39,6 +40,21 @@ def serving(
 
 
 @operation()
+def compiles(
+    unit: str, digest: str, program: str, key_file: str | None, check: str
+) -> Generator[StringCommand, None, None]:
+    """Have the unit run the plan of this digest with the planned release, or that release asked whether it compiles.
+
+    program: the folder of libraries in the planned release, by its own path. check: the unit that asks, in the sandbox
+    that the service will have. Where it does not, this fails before anything of the service is touched.
+    """
+    if host.get_fact(Unit, unit=unit, program=program, key_file=key_file).runs(digest):
+        host.noop(f"{unit} runs the planned release")
+        return
+    yield commands.script("compile-check.sh", check, unit)
+
+
+@operation()
 def cleared(
     unit: str, digest: str, program: str | None, key_file: str | None, hosts: Sequence[str]
 ) -> Generator[StringCommand, None, None]:
@@ -65,11 +81,18 @@ def _left_alone(unit: str, hosts: Sequence[str]) -> StringCommand | None:
 
 
 @operation()
-def only(names: Sequence[str]) -> Generator[StringCommand, None, None]:
-    """Have no service of ours but these. Models stay on disk."""
-    surplus = [name for name in host.get_fact(InstalledServices) if name not in names]
-    if not surplus:
+def only(names: Sequence[str], checked: Sequence[str] = ()) -> Generator[StringCommand, None, None]:
+    """Have no service of ours but these, and nothing that asks for one whether it compiles but for those in `checked`.
+
+    Models stay on disk.
+    """
+    found = host.get_fact(InstalledServices)
+    surplus = [name for name in found.all if name not in names]
+    unasked = [name for name in found.checked if name in names and name not in checked]
+    if not (surplus or unasked):
         host.noop("no other services")
         return
     for name in surplus:
         yield commands.script("remove-service.sh", name)
+    for name in unasked:
+        yield StringCommand("rm", "-rf", QuoteString(f"/etc/systemd/system/{check_unit(name)}.d"))

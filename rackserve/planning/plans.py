@@ -127,7 +127,8 @@ class ServicePlan(_Served):
 class GpuServicePlan(_Served):
     """One service on GPUs, decided. `gpus` are their numbers in PCI order; none where the engine runs on the CPU.
 
-    runtime: as the stack has it. source: None for a GGUF file that the catalogue does not list. start_timeout: seconds.
+    runtime: as the stack has it. source: None for a GGUF file that the catalogue does not list. start_timeout: seconds,
+    start_reason: what they are made of.
     member: this host's part, where the instance is spread over several.
     """
 
@@ -140,6 +141,7 @@ class GpuServicePlan(_Served):
     source: GgufSource | SnapshotSource | None
     model_path: str
     start_timeout: int
+    start_reason: str
     launch: Launch
     member: Member | None = None
 
@@ -152,6 +154,11 @@ class GpuServicePlan(_Served):
     def answers(self) -> bool:
         """Whether clients are served on this host; of an instance over several hosts the head answers."""
         return self.member is None or self.member.is_head
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Every decision with its reason and numbers."""
+        return (*self.sizing.all_reasons(), self.start_reason)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -173,6 +180,8 @@ class GpuServicePlan(_Served):
         return {
             "name": self.name,
             **self.sizing.as_dict(),
+            "reasons": list(self.reasons),
+            "start_timeout": self.start_timeout,
             "argv": list(self.launch.argv),
             "gpus": list(self.gpus),
             "listen": self.service.listen if self.answers else None,

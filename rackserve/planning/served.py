@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from rackserve.catalog.loader import Catalog
+from rackserve.domain.compiler import Compiler
 from rackserve.domain.host import Host
 from rackserve.domain.service import Service
+from rackserve.planning.engine_facts import compiler_for
 from rackserve.planning.images import planned_image
 from rackserve.planning.model_source import GgufSource, SnapshotSource, checkpoint_source, gguf_source
 from rackserve.planning.plans import GpuServicePlan
@@ -23,9 +25,18 @@ from rackserve.runtimes.options import Options, version_problem
 # A disk of 200 MB/s with a factor of three for a cold one that others read too (ops: measured loads of 70B models).
 _BYTES_PER_SECOND = 200e6
 _SLOW = 3
-# Seconds until the first completion beside reading weights: kernels are compiled, graphs captured, TensorRT-LLM tunes.
+# Seconds until the first completion beside reading weights and a first compilation: graphs are captured, kernels that
+# Triton has are compiled, TensorRT-LLM tunes.
 _PREPARATION_S = {"vllm": 600, "sglang": 600, "tensorrt-llm": 1800}
 _LONGEST_S = 7200
+
+
+@dataclass(frozen=True, slots=True)
+class StartAllowance:
+    """Seconds that a service may take until its first completion, and what they are made of."""
+
+    seconds: int
+    reason: str
 
 
 def served(
@@ -49,7 +60,8 @@ def served(
     else:
         source = checkpoint_source(model, checkpoint_format(sizing), hub, host.models_dir, service.revision)
         path = source.path
-    start_s = start_timeout(host, sizing)
+    compiler = compiler_for(catalog, sizing.request.runtime, runtime.version, runtime.backend)
+    start = start_allowance(host, sizing, compiler)
     job = Job(
         endpoint=Endpoint(service.name, path, service.listen, port),
         sizing=sizing,
@@ -58,12 +70,13 @@ def served(
         backend=runtime.backend,
         gpus=gpus,
         host_gpus=host.gpu_count,
-        start_s=start_s,
+        start_s=start.seconds,
         weights_sha256=source.sha256 if isinstance(source, GgufSource) else "",
         weights_bytes=source.size_bytes if isinstance(source, GgufSource) else 0,
         install=runtime.install,
         image=planned_image(host, catalog, sizing.request.runtime, runtime.version, runtime.backend),
         member=member,
+        compiler=compiler,
     )
     return GpuServicePlan(
         service=service,
@@ -74,7 +87,8 @@ def served(
         runtime=runtime,
         source=source,
         model_path=path,
-        start_timeout=start_s,
+        start_timeout=start.seconds,
+        start_reason=start.reason,
         launch=_told(launch(job), version_problem(catalog, sizing.request.runtime, runtime.version)),
         member=member,
     )
@@ -84,9 +98,17 @@ def _told(planned: Launch, problem: str | None) -> Launch:
     return planned if problem is None else replace(planned, warnings=(*planned.warnings, problem))
 
 
-def start_timeout(host: Host, sizing: Sizing) -> int:
-    """Seconds that it may take: what the host states, or more where reading and preparing the model take it."""
-    parts = sizing.parallel.tensor * sizing.parallel.pipeline
-    reading = sizing.weights_bytes * parts / _BYTES_PER_SECOND * _SLOW
-    needed = math.ceil(reading) + _PREPARATION_S.get(sizing.request.runtime, 0)
-    return max(host.start_timeout, min(needed, _LONGEST_S))
+def start_allowance(host: Host, sizing: Sizing, compiler: Compiler | None) -> StartAllowance:
+    """What the host states, or more where reading, preparing and compiling take it."""
+    runtime, parts = sizing.request.runtime, sizing.parallel.tensor * sizing.parallel.pipeline
+    reading = math.ceil(sizing.weights_bytes * parts / _BYTES_PER_SECOND * _SLOW)
+    preparing, compiling = _PREPARATION_S.get(runtime, 0), compiler.first_start_s if compiler is not None else 0
+    whole = reading + preparing + compiling
+    needed = min(whole, _LONGEST_S)
+    if needed <= host.start_timeout:
+        return StartAllowance(host.start_timeout, f"a start may take {host.start_timeout} s: start_timeout")
+    made_of = [f"{reading} s to read the weights", f"{preparing} s to prepare them"]
+    if compiling:
+        made_of.append(f"{compiling} s to compile kernels, the first time")
+    most = ", the most" if whole > needed else ""
+    return StartAllowance(needed, f"a start may take {needed} s{most}: {', '.join(made_of)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rackserve.planning.macos import is_mac
 from rackserve.planning.plans import AnyServicePlan, GpuServicePlan, HostPlan
+from rackserve.rendering.compile_checks import check_files
 from rackserve.rendering.launchd import daemon_digest, daemon_files, mac_common_files
 from rackserve.rendering.text import RenderedFile
 from rackserve.rendering.units import common_files, service_files, unit_digest
@@ -16,7 +17,8 @@ def host_files(plan: HostPlan) -> tuple[RenderedFile, ...]:
     if is_mac(plan):
         files = [*mac_common_files(), *(file for service in plan.gpu_services for file in daemon_files(service))]
     else:
-        files = [*common_files(), *(file for service in plan.all_services for file in service_files(service))]
+        own = (file for service in plan.all_services for file in service_files(service))
+        files = [*common_files(), *own, *check_files(plan)]
     # What several services bring along is there once.
     return tuple(file for _, file in sorted({file.path: file for file in files}.items()))
 

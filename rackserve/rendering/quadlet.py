@@ -16,6 +16,8 @@ from rackserve.runtimes.launch import STOP_GRACE_S, Container, Launch
 FOLDER = "/etc/containers/systemd"
 HELPER = "prepare-container"
 _KFD = "/dev/kfd"
+# Of an image's digest, in the name of a folder.
+_DIGITS = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +40,11 @@ def container_path(plan: AnyServicePlan) -> str:
     return f"{FOLDER}/rackserve@{plan.name}.container"
 
 
+def cache_folder(plan: AnyServicePlan, container: Container) -> str:
+    """Where a host keeps what a service has compiled with this image; image.sh removes it with the image."""
+    return f"/var/cache/rackserve/{plan.name}/images/{container.image.rpartition(':')[2][:_DIGITS]}"
+
+
 def container_text(plan: AnyServicePlan, container: Container, around: Surroundings, digest: str) -> str:
     """The file. Raises ValueError for words that cannot stand in it."""
     launch = plan.launch
@@ -58,7 +65,7 @@ def container_text(plan: AnyServicePlan, container: Container, around: Surroundi
         environment=[quadlet_word(f"{name}={value}") for name, value in launch.environment],
         entrypoint=None if container.entrypoint else quadlet_word(launch.argv[0]),
         volumes=container.volumes,
-        cache=f"/var/cache/rackserve/{plan.name}",
+        cache=cache_folder(plan, container),
         cache_inside=CACHE,
         # systemd's own limit comes after podman's, which ends the container by force.
         stop_timeout=launch.shutdown_s + STOP_GRACE_S,

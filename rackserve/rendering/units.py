@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from dataclasses import replace
 
 from rackserve.planning.plans import AnyServicePlan, GpuServicePlan
 from rackserve.rendering.drivers import GROUPS
-from rackserve.rendering.quadlet import HELPER, Surroundings, container_path, container_text
+from rackserve.rendering.quadlet import HELPER, Surroundings, cache_folder, container_path, container_text
 from rackserve.rendering.text import (
     LIBEXEC,
     TEMPLATES,
@@ -43,7 +44,7 @@ _DEVICES = {
 def common_files() -> tuple[RenderedFile, ...]:
     """The same on every host with a service."""
     units = (
-        RenderedFile(BASE_UNIT, _base_text()),
+        RenderedFile(BASE_UNIT, base_text()),
         RenderedFile(HEALTH_UNIT, template_text("systemd/rackserve-health@.service.j2", libexec=LIBEXEC)),
         RenderedFile(HEALTH_TIMER, _text("rackserve-health@.timer")),
     )
@@ -58,8 +59,9 @@ def service_files(plan: AnyServicePlan) -> tuple[RenderedFile, ...]:
 
 
 @functools.cache
-def _base_text() -> str:
-    return template_text("systemd/rackserve@.service.j2", libexec=LIBEXEC, credentials=CREDENTIALS)
+def base_text(*, check: bool = False) -> str:
+    """The base unit of services. check: of what asks whether a service's release compiles."""
+    return template_text("systemd/rackserve@.service.j2", libexec=LIBEXEC, credentials=CREDENTIALS, check=check)
 
 
 def _text(name: str) -> str:
@@ -96,8 +98,8 @@ def companion_files(plan: AnyServicePlan, digest: str) -> tuple[RenderedFile, ..
     if plan.launch.companion is None:
         return ()
     path = f"{UNIT_FOLDER}/{companion_unit(plan)}"
-    text = _drop_in_text(plan, plan.launch.companion, digest)
-    return (RenderedFile(path, _base_text()), RenderedFile(f"{path}.d/10-plan.conf", text))
+    text = drop_in_text(plan, plan.launch.companion, digest)
+    return (RenderedFile(path, base_text()), RenderedFile(f"{path}.d/10-plan.conf", text))
 
 
 def companion_unit(plan: AnyServicePlan) -> str:
@@ -120,7 +122,7 @@ def unit_digest(plan: AnyServicePlan) -> str:
     """
     member, contained = _member(plan), plan.launch.container is not None
     texts = [
-        _text("10-plan-container.conf") if contained else _base_text(),
+        _text("10-plan-container.conf") if contained else base_text(),
         _own_text(plan, ""),
         *(file.text for file in companion_files(plan, "")),
         *(program(name).text for name in _programs(plan)),
@@ -155,6 +157,8 @@ def probe_file(plan: AnyServicePlan) -> RenderedFile:
         "gpus": list(launch.gpus),
         "gpu_mib": launch.gpu_mib,
     }
+    if launch.container is not None:
+        facts["cache"] = cache_folder(plan, launch.container)
     if member is not None:
         # A node of Ray ends by itself when its head has gone; a process of vLLM's does not (measured with 0.32).
         joins = not member.is_head and member.distributed == "native"
@@ -165,7 +169,7 @@ def probe_file(plan: AnyServicePlan) -> RenderedFile:
 def _own_text(plan: AnyServicePlan, digest: str) -> str:
     container = plan.launch.container
     if container is None:
-        return _drop_in_text(plan, plan.launch, digest)
+        return drop_in_text(plan, plan.launch, digest)
     around = Surroundings(
         CREDENTIALS, key_path(plan), _allowed(plan), _start_timeout(plan), _start_limit(plan, plan.launch)
     )
@@ -188,8 +192,11 @@ def _member(plan: AnyServicePlan) -> Member | None:
     return plan.member if isinstance(plan, GpuServicePlan) else None
 
 
-def _drop_in_text(plan: AnyServicePlan, launch: Launch, digest: str) -> str:
-    member, beside = _member(plan), launch is plan.launch.companion
+def drop_in_text(plan: AnyServicePlan, launch: Launch, digest: str, *, command: tuple[str, ...] | None = None) -> str:
+    """A drop-in of what this launch is. command: what asks whether its release compiles, run in its place."""
+    member, beside, check = _member(plan), launch is plan.launch.companion, command is not None
+    if check:
+        launch = replace(launch, before=(), after=(), companion=None)
     return template_text(
         "systemd/10-plan.conf.j2",
         plan=plan,
@@ -198,13 +205,15 @@ def _drop_in_text(plan: AnyServicePlan, launch: Launch, digest: str) -> str:
         libexec=LIBEXEC,
         companion=companion_unit(plan),
         beside=beside,
-        silent=beside or not plan.answers,
+        check=check,
+        silent=beside or not (plan.answers or check),
         member=member,
         groups=GROUPS.get(launch.vendor, ()),
         credential=key_path(plan) if not beside else None,
         environment=[systemd_assignment(name, value) for name, value in launch.environment],
         before=[_command(words) for words in launch.before],
-        command=[_option(group) for group in _grouped(_command_words(launch))],
+        caches=launch.compiling.caches if launch.compiling is not None else (),
+        command=[_option(group) for group in _grouped(command or _command_words(launch))],
         after=[_command(words) for words in launch.after],
         devices=_devices(launch),
         allow_from=_allowed(plan),
@@ -219,11 +228,16 @@ def _command_words(launch: Launch) -> tuple[str, ...]:
 
 def _launcher(launch: Launch) -> tuple[str, ...]:
     """What finds the cards by their numbers, and hands a key over without showing it to others."""
-    numbers = ",".join(map(str, launch.gpus))
-    how = ("--by-number",) if launch.by_number else ()
-    gpus = ("--gpus", numbers, *how) if numbers and launch.vendor in _DEVICES else ()
+    gpus = card_options(launch)
     key = ("--key", launch.key_variable) if launch.key == "variable" else ()
     return (f"{LIBEXEC}/launch", *gpus, *key, "--") if gpus or key else ()
+
+
+def card_options(launch: Launch) -> tuple[str, ...]:
+    """How the launcher is told the cards of a launch."""
+    numbers = ",".join(map(str, launch.gpus))
+    how = ("--by-number",) if launch.by_number else ()
+    return ("--gpus", numbers, *how) if numbers and launch.vendor in _DEVICES else ()
 
 
 def _devices(launch: Launch) -> list[str]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 
 from rackserve.planning.sized import Sizing
 from rackserve.runtimes import llamacpp, lmstudio, ollama, sglang, tensorrt_llm, vllm
+from rackserve.runtimes.compiling import with_compiling
 from rackserve.runtimes.containers import in_container
 from rackserve.runtimes.endpoint import Endpoint
 from rackserve.runtimes.job import Job
@@ -24,6 +25,8 @@ def argv(sizing: Sizing, endpoint: Endpoint) -> tuple[str, ...]:
 def launch(job: Job) -> Launch:
     """What the unit of this instance says."""
     made = _LAUNCHES[job.sizing.request.runtime](job)
+    if job.install == "wheel":
+        return with_compiling(job, made)
     return in_container(job, made) if job.install == "image" and made.container is None else made
 
 

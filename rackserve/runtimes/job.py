@@ -6,6 +6,7 @@ import json
 import math
 from dataclasses import dataclass
 
+from rackserve.domain.compiler import Compiler
 from rackserve.domain.service import Service
 from rackserve.domain.stack import InstallKind
 from rackserve.planning.images import PlannedImage
@@ -28,7 +29,7 @@ class Job:
     what the installed build computes with. gpus: numbers in PCI order. start_s: seconds it may take until it serves.
     weights_sha256, weights_bytes: of the one file of weights, where there is one.
     member: this host's part, where the instance is spread over several. image: what is run where `install` says so.
-    host_gpus: all GPUs of the host.
+    host_gpus: all GPUs of the host. compiler: what this build compiles while it serves, None for nothing.
     """
 
     endpoint: Endpoint
@@ -44,6 +45,7 @@ class Job:
     weights_bytes: int = 0
     install: InstallKind = "wheel"
     image: PlannedImage = _NO_IMAGE
+    compiler: Compiler | None = None
 
     @property
     def title(self) -> str:

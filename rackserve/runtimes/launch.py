@@ -9,6 +9,8 @@ from rackserve.domain.gpu import Vendor
 
 RELEASES = "/opt/rackserve/releases"
 CURRENT = "/opt/rackserve/current"
+# Beside the link to the release in use, one to the release that is planned: what is asked of it before it is used.
+PLANNED = "/opt/rackserve/planned"
 # systemd expands %d to the unit's private credentials folder.
 API_KEY_FILE = "%d/api-key"
 # Seconds that a stopping service waits for requests in flight, and that systemd then grants the server itself.
@@ -50,6 +52,24 @@ class Container:
 
 
 @dataclass(frozen=True, slots=True)
+class Compiling:
+    """What a server compiles while it serves, and is asked for before it is started.
+
+    python: the interpreter of the planned release. programs, python_headers, headers, libraries: see domain.Compiler.
+    architecture: of the host's cards, as nvcc calls it; empty where it compiles nothing for them.
+    caches: variables of the environment, and folders below the service's own.
+    """
+
+    python: str
+    programs: tuple[str, ...]
+    python_headers: bool
+    headers: tuple[str, ...]
+    libraries: tuple[str, ...]
+    architecture: str
+    caches: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Launch:
     """One server process and what it needs around it.
 
@@ -69,6 +89,7 @@ class Launch:
     memory_max_mib: limit of the host's memory; None where the GPU is what runs out.
     files: configuration files beside the unit, as path and text. links: symbolic links beside them, as path and target.
     companion: another process that has to run for this one, in a unit of its own beside it.
+    compiling: None for what comes compiled, or has its own tools in an image.
     """
 
     title: str
@@ -93,6 +114,7 @@ class Launch:
     links: tuple[tuple[str, str], ...] = ()
     container: Container | None = None
     companion: Launch | None = None
+    compiling: Compiling | None = None
     warnings: tuple[str, ...] = ()
 
     @property

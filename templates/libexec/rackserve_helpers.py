@@ -53,6 +53,7 @@ class Service:
     in seconds. in_flight: gauges whose sum is the requests running or queued; progress: counters that grow while it
     computes. gpus: numbers in PCI order.
     gpu_mib: least memory that its processes hold on each of them, 0 for not checked.
+    cache: folder of what a container compiles, None for a program of the host.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Service:
     gpus: list[int]
     gpu_mib: int
     joins: str | None = None
+    cache: str | None = None
 
 
 def _all(kind: type) -> Callable[[object], bool]:
@@ -129,7 +131,7 @@ def read_service(name: str, root: Path) -> Service:
     path = f"/{SERVICES}/{name}.json"
     try:
         told = json.loads(text_of(root, path))
-        told = {"joins": None, **told}
+        told = {"joins": None, "cache": None, **told}
         service = Service(**{field.name: told[field.name] for field in fields(Service)})
     except (OSError, ValueError, KeyError, TypeError) as error:
         problem = f"{type(error).__name__}: {error}"

@@ -18,7 +18,7 @@ from rackserve.facts.packages import Dpkg
 from rackserve.facts.paths import PathState, PathStates
 from rackserve.facts.podman import Podman
 from rackserve.facts.releases import Releases, ReleaseState
-from rackserve.facts.services import InstalledServices
+from rackserve.facts.services import Installed, InstalledServices
 from rackserve.facts.units import ABSENT, Unit, UnitState
 from tests import needs
 
@@ -115,7 +115,7 @@ def test_releases_are_complete_when_their_program_can_be_run(tmp_path):
 
 def test_what_is_not_there_is_told_as_nothing():
     assert Releases().process(run(COMMANDS["releases"])) == Releases.default()
-    assert InstalledServices().process(run(COMMANDS["services"])) == ()
+    assert InstalledServices().process(run(COMMANDS["services"])) == Installed()
     assert Unit().process(run(COMMANDS["unit"])) == ABSENT
 
 

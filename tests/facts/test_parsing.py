@@ -15,7 +15,7 @@ from rackserve.facts.packages import parse_dpkg
 from rackserve.facts.paths import PathState, parse_paths
 from rackserve.facts.podman import Podman, parse_podman
 from rackserve.facts.releases import parse_releases
-from rackserve.facts.services import parse_services
+from rackserve.facts.services import Installed, parse_services
 from rackserve.facts.units import ABSENT, parse_unit
 
 NODE = """id=debian
@@ -155,7 +155,7 @@ def test_services_are_read_from_our_drop_in_folders_alone():
         "/etc/systemd/system/rackserve@../../x.service.d",
         "",
     ]
-    assert parse_services(lines) == ("chat", "small-one")
+    assert parse_services(lines) == Installed(("chat", "small-one"))
 
 
 def test_services_in_containers_are_read_from_their_files_and_each_once():
@@ -166,7 +166,20 @@ def test_services_in_containers_are_read_from_their_files_and_each_once():
         "/etc/containers/systemd/other@x.container",
         "/etc/systemd/system/rackserve@y.container",
     ]
-    assert parse_services(lines) == ("alone", "chat")
+    assert parse_services(lines) == Installed(("alone", "chat"))
+
+
+def test_a_service_that_only_ever_had_a_check_is_one_too():
+    lines = [
+        "/etc/systemd/system/rackserve@chat.service.d",
+        "/etc/systemd/system/rackserve-check@chat.service.d",
+        "/etc/systemd/system/rackserve-check@alone.service.d",
+        "/etc/systemd/system/rackserve-check@.service",
+        "/etc/systemd/system/rackserve-health@x.service.d",
+    ]
+    found = parse_services(lines)
+    assert found == Installed(served=("chat",), checked=("alone", "chat"))
+    assert found.all == ("alone", "chat")
 
 
 def test_podman_tells_programs_images_and_which_of_them_are_ours():

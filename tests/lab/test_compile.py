@@ -73,7 +73,7 @@ def compiled(made: Site, needed: set[str]) -> None:
     made.lab.ssh("h1", f"mv {release}/cuda {release}/away")
     assert compilers(made) == "missing"
     again = made.deploy()
-    assert again.changed("h1") == ["vLLM | Release of vLLM current"]
+    assert again.changed("h1") == ["vLLM | Release of vLLM in place"]
     assert compilers(made) == "cuda/bin/nvcc"
 
 

@@ -138,7 +138,7 @@ def test_the_server_is_given_what_was_planned(site: ContainerSite) -> None:
     assert environment["RACKSERVE_DIGEST"] == digest
     assert (environment["HOME"], environment["HF_HUB_OFFLINE"]) == ("/cache", "1")
     assert told["shm_mib"] == 16 * 1024
-    assert site.on("cat /var/cache/rackserve/chat/compiled") == "kernels"
+    assert site.on("cat /var/cache/rackserve/chat/images/*/compiled") == "kernels"
 
 
 def test_a_prompt_of_more_tokens_than_a_step_has_is_answered(site: ContainerSite) -> None:

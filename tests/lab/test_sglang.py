@@ -17,7 +17,7 @@ from tests.lab.archive_sites import HOST, LOOPBACK, WAY, ArchiveSite, driven, st
 from tests.lab.checkpoints import MODEL, offer_checkpoint, pinned_at, requirements_entry
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import main_pid, serves
-from tests.lab.sglang_wheel import CUDA, VERSION, wheels
+from tests.lab.sglang_wheel import CUDA, TOOLS, VERSION, wheels
 from tests.lab.talking import IN_SCHEMA, keeps_to_schema
 
 pytestmark = pytest.mark.lab
@@ -26,9 +26,12 @@ CARD = 1
 CURRENT = "readlink -f /opt/rackserve/current/sglang"
 CHANGES = [
     "SGLang | Packages for SGLang installed",
-    "SGLang | Release of SGLang current",
+    "SGLang | Release of SGLang in place",
     "Models | Model's files in place",
     "Services | Service user present",
+    "Services | Compile checks as planned",
+    "Services | Planned release compiles",
+    "Services | Planned release current",
     "Services | Units and helpers as planned",
     "Services | Service serving its plan",
 ]
@@ -63,7 +66,7 @@ def offer(lab: Lab, folder: Path) -> None:
         for suffix, text in (("", pins), ("-again", f"# The same packages, as another release.\n{pins}")):
             pinned = folder / f"{name}{suffix}.txt"
             pinned.write_text(text)
-            entry = requirements_entry("sglang", VERSION, "cuda", pinned, gib=1, more=f'family = "{CUDA}"\n')
+            entry = requirements_entry("sglang", VERSION, "cuda", pinned, gib=1, more=f'family = "{CUDA}"\n{TOOLS}')
             pinned.with_suffix(".toml").write_text(f"{model}\n{entry}")
 
 

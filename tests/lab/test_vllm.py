@@ -87,7 +87,7 @@ def test_another_release_and_the_way_back(site: Site, client: Client) -> None:
     upgraded = site.deploy()
     assert upgraded.code == 0, upgraded.text
     names = [name.partition(" | ")[2] for name in upgraded.changed("h1")]
-    assert names == ["Release of vLLM current", "Service serving its plan"]
+    assert names == ["Release of vLLM in place", "Planned release current", "Service serving its plan"]
     assert site.lab.ssh("h1", CURRENT).stdout != old
     site.hosts["h1"]["catalog"] = first_catalogue
     back = site.deploy()

@@ -209,3 +209,43 @@ def test_every_word_arrives_as_it_is(words: list[str]) -> None:
     command = [str(HELPERS / "launch"), "--", *TELLING, *words]
     done: Any = subprocess.run(command, capture_output=True, text=True, check=True)
     assert json.loads(done.stdout)[0] == words
+
+
+def kept(host: HelperHost, program: str, **environment: str) -> dict[str, str]:
+    """What a program of this path is told of caches."""
+    cache = host.root / "var/cache/rackserve/chat"
+    named = {
+        "CACHE_DIRECTORY": str(cache),
+        "HOME": str(cache),
+        "TRITON_CACHE_DIR": f"{cache}/triton",
+        "ELSEWHERE": f"{cache}-not",
+    }
+    done = launch(host, "--", program, "-c", TELL, **(named | environment))
+    assert done.returncode == 0, done.stderr
+    return dict(json.loads(done.stdout)[1])
+
+
+@pytest.mark.parametrize("link", ["current", "planned"])
+def test_what_a_release_compiles_is_kept_in_a_folder_of_its_own(host, link):
+    release(host, "engine-1")
+    place = host.root / "opt/rackserve" / link / "engine"
+    place.parent.mkdir(exist_ok=True)
+    place.unlink(missing_ok=True)
+    place.symlink_to(host.root / "opt/rackserve/releases/engine-1")
+    cache = host.root / "var/cache/rackserve/chat"
+    told_of = kept(host, f"{place}/bin/python")
+    assert told_of["HOME"] == f"{cache}/releases/engine-1"
+    assert told_of["TRITON_CACHE_DIR"] == f"{cache}/releases/engine-1/triton"
+    assert (told_of["CACHE_DIRECTORY"], told_of["ELSEWHERE"]) == (str(cache), f"{cache}-not")
+    assert (cache / "releases/engine-1").is_dir()
+
+
+def test_a_program_of_no_release_keeps_its_caches_where_the_unit_says(host):
+    assert kept(host, sys.executable)["HOME"] == f"{host.root}/var/cache/rackserve/chat"
+
+
+def test_a_folder_for_caches_that_cannot_be_made_is_no_reason_to_try_again(host, tmp_path):
+    python = release(host, "engine-1") / "bin/python"
+    (tmp_path / "file").write_text("")
+    done = launch(host, "--", str(python), "-c", TELL, CACHE_DIRECTORY=f"{tmp_path}/file")
+    assert_refused(done, f"{tmp_path}/file/releases/engine-1 cannot be made: ", 78)

@@ -11,6 +11,7 @@ from tests.libexec.helper_host import KEY, HelperHost, assert_refused
 
 NOT_READY, NO_INPUT = 78, 66
 ONE, TWO = ("0000:01:00.0", "GPU-a"), ("0000:02:00.0", "GPU-b")
+CACHE = "var/cache/rackserve/chat/images/0123456789ab"
 # Keeps what it was told by command line and what by standard input apart.
 PODMAN = """#!/bin/sh
 echo "$*" >>"{folder}/podman.log"
@@ -27,6 +28,7 @@ def contained(host: HelperHost) -> HelperHost:
     user = f"rackserve-chat:x:{os.getuid() or 990}:{os.getgid() or 991}::/var/lib/rackserve/chat:/usr/sbin/nologin\n"
     host.write("etc/passwd", f"root:x:0:0:root:/root:/bin/bash\nrackserve-chat-2:x:5:5::/:/bin/sh\n{user}")
     host.standin("podman", PODMAN.format(folder=host.root))
+    host.service(cache=f"/{CACHE}")
     return host
 
 
@@ -40,13 +42,13 @@ def prepared(host: HelperHost) -> dict[str, str]:
 def test_it_runs_as_its_own_user_by_number(contained):
     uid, gid = os.getuid() or 990, os.getgid() or 991
     assert prepared(contained) == {"RACKSERVE_USER": f"{uid}:{gid}"}
-    cache = (contained.root / "var/cache/rackserve/chat").stat()
+    cache = (contained.root / CACHE).stat()
     assert (cache.st_uid, cache.st_gid, oct(cache.st_mode & 0o777)) == (uid, gid, "0o700")
 
 
 @pytest.mark.parametrize("left", [None, 0o700], ids=["bare host", "left by a container before"])
 def test_services_beside_it_get_past_its_folders_whatever_its_units_umask_is(contained, left):
-    shared = [contained.root / path for path in ("var/cache/rackserve", "run/rackserve")]
+    shared = [contained.root / path for path in ("var/cache/rackserve", "run/rackserve", CACHE.rpartition("/")[0])]
     if left is not None:
         for folder in shared:
             folder.mkdir(parents=True, mode=left)
@@ -55,16 +57,26 @@ def test_services_beside_it_get_past_its_folders_whatever_its_units_umask_is(con
         prepared(contained)
     finally:
         os.umask(before)
-    assert [oct(folder.stat().st_mode & 0o777) for folder in shared] == ["0o755", "0o755"]
-    assert oct((shared[0] / "chat").stat().st_mode & 0o777) == "0o700"
+    assert [oct(folder.stat().st_mode & 0o777) for folder in shared] == ["0o755", "0o755", "0o755"]
+    assert oct((contained.root / CACHE).stat().st_mode & 0o777) == "0o700"
 
 
 def test_a_cache_that_is_there_keeps_what_is_in_it(contained):
-    kernel = contained.root / "var/cache/rackserve/chat/triton/kernel"
+    kernel = contained.root / CACHE / "triton/kernel"
     kernel.parent.mkdir(parents=True)
     kernel.write_text("compiled")
     prepared(contained)
     assert kernel.read_text() == "compiled"
+
+
+def test_a_folder_that_a_program_of_the_service_has_led_elsewhere_is_not_followed(contained, tmp_path):
+    elsewhere, images = tmp_path / "elsewhere", contained.root / CACHE.rpartition("/")[0]
+    elsewhere.mkdir()
+    images.parent.mkdir(parents=True)
+    images.symlink_to(elsewhere)
+    prepared(contained)
+    assert not list(elsewhere.iterdir())
+    assert (contained.root / CACHE).is_dir()
 
 
 # The specification's cards are lines of a file, and the toolkit's unit writes it anew.

@@ -45,7 +45,7 @@ def test_a_release_that_is_current_is_left_alone():
 def test_a_release_that_is_there_is_switched_to_and_not_fetched():
     state = ReleaseState(frozenset({NAME, "ollama-0.32.16-d"}), "ollama-0.32.16-d")
     (command,) = commands(archive_release, {Releases: state}, release=RELEASE)
-    assert script_of(command) == ("activate.sh", FOLDER, LINK, "3")
+    assert script_of(command) == ("activate.sh", FOLDER, LINK, "3", "/var/cache/rackserve")
 
 
 def test_a_release_that_is_missing_is_fetched_unpacked_asked_for_its_version_and_switched_to():
@@ -56,7 +56,7 @@ def test_a_release_that_is_missing_is_fetched_unpacked_asked_for_its_version_and
     assert script_of(fetch) == ("fetch.sh", "https://x/o.tar.zst", "b" * 64, "7", archive)
     assert script_of(unpack) == ("archive.sh", FOLDER, archive, "bin/ollama", "0.32.15")
     assert remove.get_raw_value() == f"rm -f {archive}"
-    assert script_of(activate) == ("activate.sh", FOLDER, LINK, "3")
+    assert script_of(activate) == ("activate.sh", FOLDER, LINK, "3", "/var/cache/rackserve")
 
 
 def test_a_program_that_cannot_tell_its_version_is_not_asked():

@@ -1,4 +1,4 @@
-"""The operation python_release: nothing where the environment is current, and otherwise each step in order."""
+"""The operations python_release and python_current: nothing where all is as planned, and else each step in order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 from rackserve.catalog.loader import load_catalog
 from rackserve.facts.releases import Releases, ReleaseState
-from rackserve.operations.environment import python_release
+from rackserve.operations.environment import python_current, python_release
 from rackserve.runtimes.environments import FromRequirements
 from tests.operations.sending import commands, script_of
 
@@ -31,24 +31,38 @@ ORIGIN = FromRequirements(
 FOLDER = "/opt/rackserve/releases"
 WORK = "/var/cache/rackserve"
 UV_FOLDER = f"{FOLDER}/uv-{UV.version}"
-ACTIVATE = ("activate.sh", f"{FOLDER}/{ORIGIN.release}", "/opt/rackserve/current/vllm", "3")
+ACTIVATE = ("activate.sh", f"{FOLDER}/{ORIGIN.release}", "/opt/rackserve/current/vllm", "3", WORK)
 
 
 def sent(state: ReleaseState, origin: FromRequirements = ORIGIN, **arguments: Any) -> list[Any]:
     return commands(python_release, {Releases: state}, origin=origin, **arguments)
 
 
-def test_an_environment_that_is_current_is_left_alone():
+def assert_named(command: Any) -> None:
+    """The planned release is the one that this link leads to; the one in use is left as it is."""
+    assert command.get_raw_value().endswith(f"sh /opt/rackserve/planned/vllm {FOLDER}/{ORIGIN.release}")
+
+
+def test_an_environment_that_is_planned_already_is_left_alone():
     assert sent(ReleaseState(frozenset({ORIGIN.release}), ORIGIN.release)) == []
 
 
-def test_an_environment_that_is_complete_is_only_switched_to():
+def test_an_environment_that_is_complete_is_only_named():
     (command,) = sent(ReleaseState(frozenset({ORIGIN.release, "vllm-x"}), "vllm-x"))
-    assert script_of(command) == ACTIVATE
+    assert_named(command)
 
 
-def test_an_environment_is_made_by_the_pinned_uv_and_then_switched_to():
-    pin, uv, requirements, environment, activate, cache = sent(ReleaseState(frozenset(), ""))
+def test_an_environment_becomes_current_and_what_nobody_names_any_more_goes():
+    states = {Releases: ReleaseState(frozenset({ORIGIN.release, "vllm-x"}), "vllm-x")}
+    activate, cache = commands(python_current, states, origin=ORIGIN)
+    assert script_of(activate) == ACTIVATE
+    assert script_of(cache) == ("uv-cache.sh", UV_FOLDER, WORK)
+    states = {Releases: ReleaseState(frozenset({ORIGIN.release}), ORIGIN.release)}
+    assert commands(python_current, states, origin=ORIGIN) == []
+
+
+def test_an_environment_is_made_by_the_pinned_uv_and_then_named():
+    pin, uv, requirements, environment, link = sent(ReleaseState(frozenset(), ""))
     assert pin.connector_arguments["_stdin"] == [UV.requirement]
     assert f"{WORK}/environments/uv-{UV.version}.txt" in pin.get_raw_value()
     assert script_of(uv) == ("uv.sh", UV_FOLDER, WORK)
@@ -57,12 +71,11 @@ def test_an_environment_is_made_by_the_pinned_uv_and_then_switched_to():
     place = (f"{FOLDER}/{ORIGIN.release}", WORK, UV_FOLDER)
     planned = ("/usr/bin/python3.12", "3.12", "vllm", "0.33.0", "cuda", "13.0", "10", "", "15", "")
     assert script_of(environment) == ("environment.sh", *place, *planned)
-    assert script_of(activate) == ACTIVATE
-    assert script_of(cache) == ("uv-cache.sh", UV_FOLDER, WORK)
+    assert_named(link)
 
 
 def test_a_link_to_an_incomplete_environment_is_not_trusted():
-    assert len(sent(ReleaseState(frozenset(), ORIGIN.release))) == 6
+    assert len(sent(ReleaseState(frozenset(), ORIGIN.release))) == 5
 
 
 def test_an_environment_that_compiles_is_complete_with_its_toolkit_and_any_other_with_its_python():

@@ -34,7 +34,7 @@ class Host(PrivateRoot):
         return super().start("sh", "-c", _GROUPS, "sh", *words, stdin=stdin, beside=beside)
 
     def pull(self, image: str, *wanted: str, gib: int = 0, keep: int = 3) -> subprocess.CompletedProcess[str]:
-        return self.script("image.sh", OWN_IMAGES, image, gib, keep, *(wanted or (image,)))
+        return self.script("image.sh", OWN_IMAGES, image, gib, keep, "/var/cache/rackserve", *(wanted or (image,)))
 
     def pulled(self, *images: str) -> None:
         for image in images:
@@ -77,6 +77,18 @@ def test_the_newest_three_stay_and_those_that_are_wanted(host):
     state = host.fact()
     assert state.own == (third, fourth, fifth)
     assert state.images == {third, fourth, fifth}
+
+
+def test_what_was_compiled_with_an_image_goes_with_it(host):
+    folders = {image: host.path(f"/var/cache/rackserve/chat/images/{digits(image)}") for image in host.images}
+    for folder in folders.values():
+        (folder / "triton").mkdir(parents=True)
+    host.pulled(*host.images[:4])
+    assert [image for image, folder in folders.items() if not folder.exists()] == [host.images[0]]
+
+
+def digits(image: str) -> str:
+    return image.rpartition(":")[2][:12]
 
 
 def test_an_image_is_ours_also_where_the_run_died_that_pulled_it(host):

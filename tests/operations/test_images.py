@@ -32,7 +32,7 @@ def test_an_image_that_is_there_is_not_pulled_again():
 
 def test_an_image_that_is_missing_is_pulled_and_what_is_wanted_stays():
     (command,) = commands(image, state(images=(TWO,)), image_name=ONE, disk_gib=96, wanted=[ONE, TWO])
-    assert script_of(command) == ("image.sh", OWN_IMAGES, ONE, "96", "3", ONE, TWO)
+    assert script_of(command) == ("image.sh", OWN_IMAGES, ONE, "96", "3", "/var/cache/rackserve", ONE, TWO)
 
 
 def test_images_of_ours_go_with_us():

@@ -15,7 +15,7 @@ from rackserve.catalog.loader import load_catalog
 from rackserve.facts.packages import Dpkg, DpkgState, RpmAbsent
 from rackserve.facts.paths import PathState, PathStates
 from rackserve.facts.releases import Releases, ReleaseState
-from rackserve.facts.services import InstalledServices
+from rackserve.facts.services import Installed, InstalledServices
 from rackserve.facts.units import ABSENT, Unit, UnitState
 from rackserve.operations import release
 from rackserve.operations.fetch import verified_file
@@ -23,7 +23,7 @@ from rackserve.operations.files import text_files
 from rackserve.operations.packages import installed
 from rackserve.operations.release import llama_server
 from rackserve.operations.require import require
-from rackserve.operations.service import cleared, only, serving
+from rackserve.operations.service import cleared, compiles, only, serving
 from rackserve.rendering.text import RenderedFile
 from rackserve.runtimes.llamacpp_build import Recipe
 from rackserve.runtimes.llamacpp_origins import FromArchive, FromPackage, FromSource
@@ -178,14 +178,38 @@ def test_a_head_whose_health_check_is_stopped_is_not():
     assert commands(cleared, {Unit: changed(RUNS, watched=False)}, **wanted) == []
 
 
+CHECK = {key: value for key, value in UNIT.items() if key != "timeout"} | {"check": "rackserve-check@chat.service"}
+
+
+def test_a_release_that_the_service_runs_already_is_asked_nothing():
+    # By its own path: the link to the release in use says nothing of the planned one.
+    assert commands(compiles, {Unit: changed(RUNS, watched=False)}, **CHECK) == []
+
+
+@pytest.mark.parametrize(
+    "state",
+    [ABSENT, changed(RUNS, active="failed"), changed(RUNS, digest="earlier"), changed(RUNS, current_program=False)],
+)
+def test_a_release_that_is_to_be_started_is_asked_before(state):
+    (command,) = commands(compiles, {Unit: state}, **CHECK)
+    assert script_of(command) == ("compile-check.sh", "rackserve-check@chat.service", "rackserve@chat.service")
+
+
+def test_what_asks_for_a_service_that_compiles_no_more_goes_and_the_service_stays():
+    found = {InstalledServices: Installed(("chat", "new"), ("chat", "new"))}
+    (command,) = commands(only, found, names=["chat", "new"], checked=["new"])
+    assert command.get_raw_value() == "rm -rf /etc/systemd/system/rackserve-check@chat.service.d"
+    assert commands(only, found, names=["chat", "new"], checked=["chat", "new"]) == []
+
+
 def test_a_service_in_a_container_is_started_as_one():
     (command,) = commands(serving, {Unit: ABSENT}, **UNIT | {"program": None})
     assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "container")
 
 
 def test_services_that_nobody_planned_are_removed_and_no_other():
-    assert commands(only, {InstalledServices: ("chat",)}, names=["chat", "new"]) == []
-    sent = commands(only, {InstalledServices: ("chat", "old", "older")}, names=["chat"])
+    assert commands(only, {InstalledServices: Installed(("chat",))}, names=["chat", "new"]) == []
+    sent = commands(only, {InstalledServices: Installed(("chat", "old"), ("older",))}, names=["chat"])
     assert [script_of(command) for command in sent] == [("remove-service.sh", "old"), ("remove-service.sh", "older")]
 
 
@@ -194,7 +218,7 @@ def test_services_that_nobody_planned_are_removed_and_no_other():
 PACKAGE = FromPackage("llama.cpp-tools", "/usr/bin/llama-server")
 ARCHIVE = FromArchive("https://releases/x.tar.gz", "2" * 64, ())
 FOLDER = "/opt/rackserve/releases"
-ACTIVATE = ("/opt/rackserve/current/llama.cpp", "3")
+ACTIVATE = ("/opt/rackserve/current/llama.cpp", "3", "/var/cache/rackserve")
 
 
 def release_commands(origin: Any, state: ReleaseState, **facts: Any) -> list[Any]:

@@ -181,7 +181,7 @@ def test_the_link_points_to_the_release(tmp_path):
     (release,) = make_releases(tmp_path / "releases", "llama.cpp-1")
     link = tmp_path / "current" / "llama.cpp"
     for _ in range(2):
-        assert run("activate.sh", release, link, 3).returncode == 0
+        assert run("activate.sh", release, link, 3, tmp_path / "cache").returncode == 0
         assert link.readlink() == release
     assert [entry.name for entry in link.parent.iterdir()] == ["llama.cpp"]
 
@@ -189,7 +189,7 @@ def test_the_link_points_to_the_release(tmp_path):
 def test_the_newest_three_and_other_runtimes_stay(tmp_path):
     releases = make_releases(tmp_path / "releases", *(f"llama.cpp-{number}" for number in range(5)))
     make_releases(tmp_path / "releases", "vllm-1", "vllm-2", "vllm-3", "vllm-4")
-    assert run("activate.sh", releases[-1], tmp_path / "current" / "llama.cpp", 3).returncode == 0
+    assert run("activate.sh", releases[-1], tmp_path / "current" / "llama.cpp", 3, tmp_path / "cache").returncode == 0
     left = {entry.name for entry in (tmp_path / "releases").glob("llama.cpp-*")}
     assert left == {"llama.cpp-2", "llama.cpp-3", "llama.cpp-4"}
     assert len(list((tmp_path / "releases").glob("vllm-*"))) == 4
@@ -197,7 +197,7 @@ def test_the_newest_three_and_other_runtimes_stay(tmp_path):
 
 def test_the_way_back_to_the_oldest_release_does_not_remove_it(tmp_path):
     releases = make_releases(tmp_path / "releases", *(f"llama.cpp-{number}" for number in range(5)))
-    assert run("activate.sh", releases[0], tmp_path / "current" / "llama.cpp", 3).returncode == 0
+    assert run("activate.sh", releases[0], tmp_path / "current" / "llama.cpp", 3, tmp_path / "cache").returncode == 0
     left = {entry.name for entry in (tmp_path / "releases").iterdir()}
     assert left == {"llama.cpp-0", "llama.cpp-3", "llama.cpp-4"}
 
@@ -205,13 +205,13 @@ def test_the_way_back_to_the_oldest_release_does_not_remove_it(tmp_path):
 def test_whoever_follows_the_link_meanwhile_always_finds_a_release(tmp_path):
     releases = make_releases(tmp_path / "releases", "llama.cpp-1", "llama.cpp-2")
     link = tmp_path / "current" / "llama.cpp"
-    assert run("activate.sh", releases[0], link, 3).returncode == 0
+    assert run("activate.sh", releases[0], link, 3, tmp_path / "cache").returncode == 0
     # A process of its own looks: pyinfra makes the threads of this one take turns.
     looking = 'while [ ! -e "$1/stop" ]; do [ -d "$1/current/llama.cpp/bin" ] || echo missing; done'
     watcher = subprocess.Popen(["sh", "-c", looking, "sh", str(tmp_path)], stdout=subprocess.PIPE, text=True)
     try:
         for turn in range(20):
-            assert run("activate.sh", releases[turn % 2], link, 3).returncode == 0
+            assert run("activate.sh", releases[turn % 2], link, 3, tmp_path / "cache").returncode == 0
     finally:
         (tmp_path / "stop").touch()
         said, _ = watcher.communicate(timeout=10)
@@ -222,13 +222,38 @@ def test_a_link_that_cannot_be_switched_is_no_success_and_costs_no_release(tmp_p
     releases = make_releases(tmp_path / "releases", *(f"llama.cpp-{number}" for number in range(5)))
     link = tmp_path / "current" / "llama.cpp"
     link.mkdir(parents=True)
-    assert run("activate.sh", releases[-1], link, 3).returncode != 0
+    assert run("activate.sh", releases[-1], link, 3, tmp_path / "cache").returncode != 0
     assert len(list((tmp_path / "releases").iterdir())) == 5
 
 
 def test_a_release_that_is_not_there_is_not_switched_to(tmp_path):
     (release,) = make_releases(tmp_path / "releases", "llama.cpp-1")
     link = tmp_path / "current" / "llama.cpp"
-    assert run("activate.sh", release, link, 3).returncode == 0
-    assert run("activate.sh", tmp_path / "releases" / "llama.cpp-9", link, 3).returncode != 0
+    assert run("activate.sh", release, link, 3, tmp_path / "cache").returncode == 0
+    assert run("activate.sh", tmp_path / "releases" / "llama.cpp-9", link, 3, tmp_path / "cache").returncode != 0
     assert link.readlink() == release
+
+
+def test_the_caches_of_a_release_go_with_it_and_no_others(tmp_path):
+    releases = make_releases(tmp_path / "releases", *(f"vllm-{number}" for number in range(5)))
+    make_releases(tmp_path / "releases", "sglang-1")
+    cache = tmp_path / "cache"
+    kept = (
+        "chat/releases/vllm-2",
+        "chat/releases/vllm-4",
+        "chat/releases/sglang-9",
+        "build/vllm-0",
+        "uv/wheels/vllm-0",
+    )
+    gone = ("chat/releases/vllm-0", "b/releases/vllm-1")
+    for folder in (*kept, *gone):
+        (cache / folder / "triton").mkdir(parents=True)
+    # A service owns the folder above: where it leads elsewhere, nothing is removed there.
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "vllm-0").mkdir(parents=True)
+    (cache / "evil").mkdir()
+    (cache / "evil/releases").symlink_to(elsewhere)
+    assert run("activate.sh", releases[-1], tmp_path / "current" / "vllm", 3, cache).returncode == 0
+    left = {str(path.parent.relative_to(cache)) for path in cache.rglob("triton")}
+    assert left == set(kept)
+    assert (elsewhere / "vllm-0").is_dir()

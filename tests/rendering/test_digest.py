@@ -17,7 +17,7 @@ from tests.rendering.test_nodes import planned
 
 HELPERS = (
     *("drain", "gpu-in-use", "health", "launch", "rackserve_helpers.py", "wait-ready"),
-    *("lmstudio", "prepare-container", "gpu-ready", "rackserve_gpus.py"),
+    *("lmstudio", "prepare-container", "gpu-ready", "rackserve_gpus.py", "compile-check"),
 )
 NATIVE_UNITS = {"rackserve@.service"}
 
@@ -96,7 +96,7 @@ def test_a_shared_unit_restarts_those_that_are_made_of_it(kind, monkeypatch):
 
 
 def cleared() -> None:
-    units._base_text.cache_clear()
+    units.base_text.cache_clear()
     units.common_files.cache_clear()
 
 

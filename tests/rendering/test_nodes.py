@@ -95,7 +95,8 @@ def test_no_peer_is_lost_and_nobody_else_is_let_through(count, way):
     addresses = {f"10.0.0.{number}" for number in range(1, count + 1)}
     for host in plans:
         units = [path for path in files(plans[host]) if path.endswith("10-plan.conf")]
-        assert len(units) == (2 if (host, way) == ("h1", "ray") else 1)
+        # The service, what asks whether it compiles, and Ray's node beside the head.
+        assert len(units) == (3 if (host, way) == ("h1", "ray") else 2)
         for path in units:
             assert set(said(text_of(plans, host, path), "IPAddressAllow")) == {"", "localhost", *addresses}
 

@@ -33,7 +33,7 @@ def values(plan: HostPlan, key: str) -> list[str]:
     """What the unit has for a key; an empty one takes back what stands before it."""
     files = {file.path: file.text for file in host_files(plan)}
     contained = [text for path, text in files.items() if path.endswith(".container")]
-    drop_in = next(text for path, text in files.items() if path.endswith("@chat.service.d/10-plan.conf"))
+    drop_in = next(text for path, text in files.items() if path.endswith("rackserve@chat.service.d/10-plan.conf"))
     found: list[str] = []
     for text in (*(contained or [files[BASE]]), drop_in):
         for _, name, value in directives(text):
@@ -69,5 +69,5 @@ def test_the_disk_that_the_model_is_on_comes_first(plan):
         # podman's generator says so of every volume, in all its versions.
         assert f"\nVolume={service.model_path}:" in contained[0]
     else:
-        (drop_in,) = (text for path, text in files.items() if path.endswith("10-plan.conf"))
+        (drop_in,) = (text for path, text in files.items() if path.endswith(f"{service.unit}.d/10-plan.conf"))
         assert ("Unit", "RequiresMountsFor", service.model_path) in directives(drop_in)

@@ -24,12 +24,15 @@ init=systemd
 python=Python 3.12.3
 pci=0x10de 0x26b9 0x030200"""
 HELPERS = ["ca-certificates", "curl", "python3"]
-ENVIRONMENT = ["packages.sh", "write", "uv.sh", "write", "environment.sh", "activate.sh", "uv-cache.sh"]
+ENVIRONMENT = ["packages.sh", "write", "uv.sh", "write", "environment.sh", "sh"]
+CURRENT = ["activate.sh", "uv-cache.sh"]
+# Asked before the release is current and the unit is written: what is in use stays as it is where it does not compile.
+CHECKED = ["write", "compile-check.sh", *CURRENT, "write", "start.sh"]
 ARCHIVE = ["packages.sh", "fetch.sh", "archive.sh", "rm", "activate.sh"]
 # What it runs, the model, the user, a key or links for those that have them, files, and the start.
 SENT = {
-    "vllm": [*ENVIRONMENT, "python3", "useradd", "sh", "write", "start.sh"],
-    "sglang": [*ENVIRONMENT, "python3", "useradd", "write", "start.sh"],
+    "vllm": [*ENVIRONMENT, "python3", "useradd", "sh", *CHECKED],
+    "sglang": [*ENVIRONMENT, "python3", "useradd", *CHECKED],
     "ollama": [*ARCHIVE, "fetch.sh", "useradd", "write", "sh", "start.sh"],
     "lmstudio": [*ARCHIVE, "fetch.sh", "useradd", "write", "start.sh"],
     "tensorrt-llm": ["packages.sh", "image.sh", "python3", "useradd", "write", "start.sh"],

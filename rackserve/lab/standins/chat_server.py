@@ -45,7 +45,8 @@ def claim(size_bytes: int) -> int:
     """Hold so much memory on each visible card; how many there are."""
     cards, mib = visible_cards(), max(1, size_bytes >> 20)
     lines = "".join(f"{uuid} {os.getpid()} {mib}\n" for uuid in cards)
-    Path(os.environ["HOME"], CLAIMS).write_text(lines)
+    # HOME may be where a release keeps what it compiles.
+    Path(os.environ.get("STATE_DIRECTORY") or os.environ["HOME"], CLAIMS).write_text(lines)
     return len(cards)
 
 

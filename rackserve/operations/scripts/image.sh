@@ -1,6 +1,7 @@
-# image.sh LIST IMAGE GIB KEEP WANTED...: have an image, named by its digest, in podman's store.
+# image.sh LIST IMAGE GIB KEEP CACHES WANTED...: have an image, named by its digest, in podman's store.
 # GIB is the room that it takes there on its way and unpacked, 0 where that is not known. LIST is a file with the images
-# that were pulled by this script: of these the newest KEEP stay, and all that are WANTED.
+# that were pulled by this script: of these the newest KEEP stay, and all that are WANTED. What services have compiled with
+# an image is in CACHES/SERVICE/images, below the first digits of its digest, and goes with it.
 
 fail() {
   echo "$1" >&2
@@ -25,6 +26,11 @@ without() {
   mv -fT "$list.new" "$list"
 }
 
+# drop_caches DIGITS
+drop_caches() {
+  [ ! -d "$caches" ] || find "$caches" -mindepth 3 -maxdepth 3 -type d -path "$caches/*/images/$1" -prune -execdir rm -rf {} \;
+}
+
 # What is in the list and no longer wanted goes, the oldest first; one that a container still runs is tried again later.
 prune() {
   surplus=$(( $(wc -l <"$list") - keep ))
@@ -34,6 +40,7 @@ prune() {
     if podman rmi "$old" >/dev/null 2>&1 || ! podman image exists "$old"; then
       without "$old"
       echo "removed: $old"
+      drop_caches "$(printf %.12s "${old##*:}")"
     fi
   done <<LISTED
 $(cat "$list")
@@ -41,8 +48,8 @@ LISTED
 }
 
 main() {
-  list=$1 image=$2 gib=$3 keep=$4
-  shift 4
+  list=$1 image=$2 gib=$3 keep=$4 caches=$5
+  shift 5
   wanted=$*
   store=$(podman info --format '{{.Store.GraphRoot}}' 2>&1) || fail "podman does not work: $store"
   free=$(( $(df -Pm "$store" | awk 'NR == 2 {print $4}') / 1024 ))

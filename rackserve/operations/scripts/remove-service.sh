@@ -22,10 +22,12 @@ main() {
   if command -v podman >/dev/null; then podman secret rm "rackserve-$name" >/dev/null 2>&1 || :; fi
   if id "rackserve-$name" >/dev/null 2>&1; then userdel "rackserve-$name"; fi
   # Last: as long as one of these is there, the next run knows that there is something left to remove.
-  rm -rf "/etc/systemd/system/$unit.d" "/etc/containers/systemd/rackserve@$name.container"
+  rm -rf "/etc/systemd/system/rackserve-check@$name.service.d" "/etc/systemd/system/$unit.d"
+  rm -f "/etc/containers/systemd/rackserve@$name.container"
   systemctl daemon-reload
   # Else the host counts as degraded for what is no longer there.
-  systemctl reset-failed "$unit" "rackserve-health@$name.service" "rackserve-ray@$name.service" 2>/dev/null || :
+  systemctl reset-failed "$unit" "rackserve-health@$name.service" "rackserve-ray@$name.service" \
+    "rackserve-check@$name.service" 2>/dev/null || :
 }
 
 main "$@" </dev/null
