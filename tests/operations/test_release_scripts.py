@@ -202,6 +202,17 @@ def test_the_way_back_to_the_oldest_release_does_not_remove_it(tmp_path):
     assert left == {"llama.cpp-0", "llama.cpp-3", "llama.cpp-4"}
 
 
+def test_releases_that_were_refused_do_not_push_out_the_one_that_was_in_use(tmp_path):
+    releases = make_releases(tmp_path / "releases", *(f"vllm-{number}" for number in range(6)))
+    link = tmp_path / "current" / "vllm"
+    assert run("activate.sh", releases[0], link, 9, tmp_path / "cache").returncode == 0
+    # All others are newer: they were made, asked and never switched to.
+    os.utime(releases[0], (time.time() - 1000, time.time() - 1000))
+    assert run("activate.sh", releases[-1], link, 3, tmp_path / "cache").returncode == 0
+    left = {entry.name for entry in (tmp_path / "releases").iterdir()}
+    assert left == {"vllm-0", "vllm-4", "vllm-5"}
+
+
 def test_whoever_follows_the_link_meanwhile_always_finds_a_release(tmp_path):
     releases = make_releases(tmp_path / "releases", "llama.cpp-1", "llama.cpp-2")
     link = tmp_path / "current" / "llama.cpp"

@@ -128,5 +128,5 @@ def test_a_service_is_removed_with_all_that_is_its_own(root, kind):
     # What failed last would leave the host degraded.
     assert calls(root)[-2:] == [
         "daemon-reload",
-        f"reset-failed {UNIT} rackserve-health@chat.service rackserve-ray@chat.service",
+        f"reset-failed {UNIT} rackserve-health@chat.service rackserve-ray@chat.service rackserve-check@chat.service",
     ]

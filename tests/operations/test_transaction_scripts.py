@@ -175,6 +175,40 @@ def test_a_dependency_that_an_interrupted_run_did_not_get_to_is_fetched(bench, o
     assert [bench.version(name) for name in ("nv-driver", "nv-lib")] == ["580.95.05-1"] * 2
 
 
+@pytest.mark.parametrize("old", [True, False], ids=["upgrade", "installation"])
+def test_what_an_interrupted_run_left_half_unpacked_is_unpacked_anew(bench, old):
+    lib = Package("nv-lib", "575.57.08-1", files={"/etc/nv-lib": "old\n"})
+    if old:
+        bench.publish(lib)
+        bench.refresh()
+        assert bench.driver("nv-lib").returncode == 0
+    # Ended where power is lost: between dpkg's note that it unpacks, and the files.
+    cut = "#!/bin/sh\n[ -e /run/powered ] || kill -9 $PPID\n"
+    newer = Package("nv-lib", "580.95.05-1", files={"/etc/nv-lib": "new\n"}, scripts={"preinst": cut})
+    bench.publish(newer, Package("nv-driver", "580.95.05-1", depends="nv-lib (>= 580)"))
+    bench.root.shell("apt-get -q update")
+    bench.root.run("apt-get", "-q", "-y", "install", "nv-driver")
+    assert bench.version("nv-lib").startswith("iHR")
+    bench.root.path("/run/powered").touch()
+    bench.refresh()
+    assert bench.driver("nv-driver").returncode == 0
+    assert [bench.version(name) for name in ("nv-driver", "nv-lib")] == ["580.95.05-1"] * 2
+    assert bench.root.path("/etc/nv-lib").read_text() == "new\n"
+
+
+def test_a_repository_that_is_away_is_why_what_is_missing_cannot_be_mended(bench):
+    bench.publish(Package("nv-lib", "580.95.05-1"), Package("nv-driver", "580.95.05-1", depends="nv-lib"))
+    bench.refresh()
+    assert bench.driver("nv-driver").returncode == 0
+    bench.root.run("dpkg", "--force-depends", "--remove", "nv-lib")
+    sources = bench.root.path("/etc/apt/sources.list")
+    sources.write_text("deb [trusted=yes] http://127.0.0.1:9 forky main\n")
+    done = bench.root.script("refresh-deb.sh", 5)
+    assert done.returncode == 1
+    assert "E: Failed to fetch http://127.0.0.1:9/" in done.stderr
+    assert "removing" not in done.stderr
+
+
 def test_an_interrupted_run_that_only_a_removal_would_mend_is_left_to_the_operator(bench):
     bench.publish(Package("nv-driver", "580.95.05-1", depends="nv-nothing"))
     bench.root.run("dpkg", "--install", bench.mirror.folder / "nv-driver_580.95.05-1_amd64.deb")

@@ -15,6 +15,8 @@ main() {
   [ -d "$release" ] || { echo "no such release: $release" >&2; exit 1; }
   folder=$(dirname "$release") runtime=$(basename "$link")
   mkdir -p "$(dirname "$link")"
+  # The way back is the release that was in use, however many newer ones were made and refused.
+  [ ! -e "$link" ] || touch "$(readlink -f "$link")"
   rm -f "$link.new"
   ln -s "$release" "$link.new"
   mv -fT "$link.new" "$link"

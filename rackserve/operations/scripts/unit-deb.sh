@@ -24,10 +24,19 @@ get() {
     -o Acquire::Retries=3 --no-install-recommends "$@"
 }
 
+# What dpkg was unpacking when it died, which only unpacking it once more mends; apt would configure it, in vain.
+half_unpacked() {
+  dpkg-query -W -f '${db:Status-Eflag}|${binary:Package}\n' | sed -n 's/^reinstreq|//p'
+}
+
 # An earlier run that died inside dpkg left packages half configured; apt refuses everything until that is settled.
 settle() {
-  patiently dpkg --configure -a && patiently apt-get -q check && return 0
+  patiently dpkg --configure -a && [ -z "$(half_unpacked)" ] && patiently apt-get -q check && return 0
   ! grep -qE "$locked" "$log" || return 1
+  # Whatever mends it comes from the repositories: without them apt would rather remove what lacks something.
+  update || return 1
+  # shellcheck disable=SC2046 # names of packages
+  [ -z "$(half_unpacked)" ] || get -f --reinstall install $(half_unpacked) || return 1
   removed=$(apt-get -s -q -f install 2>/dev/null | sed -n 's/^\(Remv\|Purg\) \([^ ]*\).*/\2/p' | tr '\n' ' ')
   if [ -n "$removed" ]; then
     echo "E: an interrupted installation can only be mended by removing: $removed"
