@@ -82,8 +82,13 @@ def test_what_is_left_out_is_not_asked_for_though_a_package_needs_it(host, index
     index.add(asking)
     requirements = pinned(CUDA_TORCH, asking)
     assert "kernels" in refused(host.install(requirements, version="1.5", without="kernels"), host)
+    # What the file itself pins is left out too.
+    pinned_kernels = wheel("kernels", "1.0", {"kernels.py": ""})
+    index.add(pinned_kernels)
+    requirements += pinned(pinned_kernels)
     done = host.install(requirements, version="1.5", without="kernels more-kernels")
     assert (done.returncode, done.stderr) == (0, "")
+    assert not list(host.release().glob("lib/python*/site-packages/kernels*"))
     assert not list((host.work / "environments").iterdir())
 
 
