@@ -28,6 +28,7 @@ ORIGIN = FromRequirements(
     nvcc="13.0",
     gcc="15",
 )
+PLAIN = replace(ORIGIN, gcc="")
 FOLDER = "/opt/rackserve/releases"
 WORK = "/var/cache/rackserve"
 UV_FOLDER = f"{FOLDER}/uv-{UV.version}"
@@ -92,9 +93,17 @@ def test_a_python_of_uvs_own_comes_from_the_mirror():
 
 def test_a_release_is_named_by_its_packages_and_its_python():
     digest = hashlib.sha256(TEXT.encode()).hexdigest()[:12]
-    assert ORIGIN.release == f"vllm-0.33.0-cuda-{digest}-py3.12"
+    # Hosts where nothing is left out and nvcc takes their own gcc keep the releases that they have.
+    assert PLAIN.release == f"vllm-0.33.0-cuda-{digest}-py3.12"
     assert replace(ORIGIN, text=TEXT + "# \n").release != ORIGIN.release
     assert replace(ORIGIN, python="3.13").release != ORIGIN.release
+
+
+def test_another_gcc_or_something_left_out_is_another_release():
+    changed = [PLAIN, ORIGIN, replace(PLAIN, gcc="14")]
+    changed += [replace(PLAIN, without=names) for names in (("a",), ("b",), ("a", "b"), ("15",))]
+    assert len({origin.release for origin in changed}) == len(changed)
+    assert replace(PLAIN, without=("a", "b")).release == replace(PLAIN, without=("b", "a")).release
 
 
 def test_no_runtimes_releases_are_taken_for_anothers_when_old_ones_go():
