@@ -70,7 +70,7 @@ def test_an_environment_is_made_by_the_pinned_uv_and_then_named():
     assert requirements.connector_arguments["_stdin"] == [TEXT]
     assert f"{WORK}/environments/{ORIGIN.release}.txt" in requirements.get_raw_value()
     place = (f"{FOLDER}/{ORIGIN.release}", WORK, UV_FOLDER)
-    planned = ("/usr/bin/python3.12", "3.12", "vllm", "0.33.0", "cuda", "13.0", "10", "", "15", "")
+    planned = ("/usr/bin/python3.12", "3.12", "vllm", "0.33.0", "cuda", "13.0", "10", "", "15", "", "3")
     assert script_of(environment) == ("environment.sh", *place, *planned)
     assert_named(link)
 
@@ -88,7 +88,7 @@ def test_a_python_of_uvs_own_comes_from_the_mirror():
     origin = replace(ORIGIN, program=None)
     environment = sent(ReleaseState(frozenset(), ""), origin, python_mirror="https://mirror.example/python")[3]
     assert script_of(environment)[4:6] == ("", "3.12")
-    assert script_of(environment)[-3:] == ("https://mirror.example/python", "15", "")
+    assert script_of(environment)[-4:] == ("https://mirror.example/python", "15", "", "3")
 
 
 def test_a_release_is_named_by_its_packages_and_its_python():
