@@ -16,7 +16,7 @@ from rackserve.fleet import plan_fleet
 from rackserve.planning.driver_plan import DriverPlan
 from rackserve.planning.driver_recipes import PackageManager, package_manager
 from rackserve.planning.installable import not_installable
-from rackserve.planning.multi_node import taken_apart
+from rackserve.planning.multi_node import bound, taken_apart
 from rackserve.planning.node_driver import driver_for
 from rackserve.planning.plans import HostPlan
 from rackserve.planning.preflight import PYTHON_RUNTIMES, environment_of
@@ -39,6 +39,12 @@ def host_plan(*, services: bool = True) -> HostPlan:
     if services and (problems := list(_not_to_be_served(_plans[key]))):
         raise _stop(problems)
     return _plans[key][host.name]
+
+
+def bound_hosts() -> tuple[str, ...]:
+    """The other hosts of this run that instances over several hosts bind the current one to."""
+    plan = host_plan()
+    return bound(_plans[id(state.inventory)], plan.host.name)
 
 
 def host_catalog() -> Catalog:

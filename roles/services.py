@@ -9,7 +9,7 @@ from pyinfra.operations import server
 from rackserve.operations.environment import python_current
 from rackserve.operations.files import links, text_files
 from rackserve.operations.secret import api_key
-from rackserve.operations.service import cleared, compiles, only, serving
+from rackserve.operations.service import cleared, compiles, only, serving, together
 from rackserve.planning.macos import is_mac
 from rackserve.planning.plans import AnyServicePlan, GpuServicePlan, HostPlan
 from rackserve.rendering import host_files
@@ -18,7 +18,7 @@ from rackserve.rendering.text import RenderedFile
 from rackserve.rendering.units import CREDENTIALS, key_path, unit_digest
 from rackserve.runtimes.launch import RELEASES
 from rackserve.runtimes.member import Member
-from roles.planned import host_plan, python_environments
+from roles.planned import bound_hosts, host_plan, python_environments
 
 # Seconds that systemd's own limits come after the unit's start timeout, so that the unit's message is what is shown.
 _START_GRACE_S = 120
@@ -75,6 +75,7 @@ def services() -> None:
             program=program(service),
             key_file=None,
             timeout=_START_GRACE_S,
+            hosts=beside(service),
         )
     for service in host.loop([service for service in plan.all_services if service.answers]):
         serving(
@@ -105,6 +106,8 @@ def releases_current(asked: list[AnyServicePlan], check: tuple[RenderedFile, ...
             key_file=key_path(service),
             check=check_unit(service.name),
         )
+    if others := bound_hosts():
+        together(name="Hosts of the same instances in this run still", hosts=others)
     for origin in host.loop(list(releases.values())):
         python_current(name="Planned release current", origin=origin)
 
@@ -115,9 +118,9 @@ def spread_out(plan: HostPlan) -> list[tuple[GpuServicePlan, Member]]:
 
 
 def beside(service: AnyServicePlan) -> tuple[str, ...]:
-    """The hosts of the other parts of an instance, whose head the service is; none where it is all of it."""
+    """The hosts of the other parts of an instance; none where the service is all of it."""
     member = service.member if isinstance(service, GpuServicePlan) else None
-    return member.hosts[1:] if member is not None else ()
+    return (*member.hosts[: member.rank], *member.hosts[member.rank + 1 :]) if member is not None else ()
 
 
 def program(service: AnyServicePlan) -> str | None:

@@ -28,26 +28,23 @@ def skewed(file: RequirementsFile, hosts: Iterable[tuple[str, str]], wheels: Cud
     said = set()
     for python, architecture in hosts:
         installed = file.installed(linux_environment(python, architecture))
-        for suffix in wheels.suffixes:
-            told = _told(installed, suffix, wheels)
-            if told and told not in said:
-                said.add(told)
-                yield f"{told} (Python {python} on {architecture})"
+        told = _told(installed, wheels)
+        if told and told not in said:
+            said.add(told)
+            yield f"{told} (Python {python} on {architecture})"
 
 
-def _told(installed: dict[str, str], suffix: str, wheels: CudaWheels) -> str:
+def _told(installed: dict[str, str], wheels: CudaWheels) -> str:
     """What is of another release than the runtime's headers; empty where nothing is, or nothing compiles."""
-    nvcc, runtime = wheels.nvcc + suffix, wheels.runtime + suffix
+    nvcc, runtime = wheels.nvcc, wheels.runtime
     if nvcc not in installed:
         return ""
     if runtime not in installed:
         return f"{nvcc} {installed[nvcc]} is pinned without {runtime}, whose headers it needs"
     release = _release(installed[runtime])
-    cccl = wheels.cccl + suffix
-    others = [name + suffix for name in wheels.beside]
-    found = {name: _release(installed[name]) for name in (nvcc, *others) if name in installed}
-    if cccl in installed:
-        found[cccl] = _cccl_release(installed[cccl])
+    found = {name: _release(installed[name]) for name in (nvcc, *wheels.beside) if name in installed}
+    if wheels.cccl in installed:
+        found[wheels.cccl] = _cccl_release(installed[wheels.cccl])
     wrong = [f"{name} {installed[name]}" for name, its in found.items() if its != release]
     if not wrong:
         return ""

@@ -205,7 +205,7 @@ def _config_problems(config: Mapping[str, Any], where: str) -> list[Problem]:
 def _requirement_problems(entry: dict[str, Any], folder: Path, where: str, wheels: CudaWheels) -> list[Problem]:
     """Read the file that an entry names into the entry."""
     try:
-        file = read_requirements(folder / entry["file"])
+        file = read_requirements(folder / entry["file"], entry.get("without", ()))
     except InputError as error:
         return [replace(problem, where=f"{where}: {problem.where}") for problem in error.problems]
     pinned = file.pinned(entry["runtime"], entry["version"])

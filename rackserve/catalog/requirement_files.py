@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -34,12 +34,14 @@ class Pin:
 class RequirementsFile:
     """A requirements file that was read and has nothing wrong.
 
-    path: for sentences. pins: each requirement; a name may have several for different hosts.
+    path: for sentences. pins: each requirement; a name may have several for different hosts. without: names of
+    those that no host gets.
     """
 
     path: str
     text: str = field(repr=False)
     pins: tuple[Pin, ...] = field(repr=False)
+    without: Collection[str] = ()
 
     def pinned(self, name: str, version: str) -> str | None:
         """The version that a package is pinned to, local part (+rocm723) included; None unless it is this one alone."""
@@ -49,7 +51,8 @@ class RequirementsFile:
     def installed(self, environment: Mapping[str, str]) -> dict[str, str]:
         """Versions by name of what such a host gets. environment: values of the markers' variables."""
         values = {"extra": "", **environment}
-        return {pin.name: pin.version for pin in self.pins if pin.marker is None or pin.marker.evaluate(values)}
+        wanted = (pin for pin in self.pins if pin.name not in self.without)
+        return {pin.name: pin.version for pin in wanted if pin.marker is None or pin.marker.evaluate(values)}
 
 
 def linux_environment(python: str, architecture: str) -> dict[str, str]:
@@ -67,8 +70,11 @@ def linux_environment(python: str, architecture: str) -> dict[str, str]:
     }
 
 
-def read_requirements(path: Path) -> RequirementsFile:
-    """Read a requirements file. Raises InputError that names every line which does not pin a wheel by its hash."""
+def read_requirements(path: Path, without: Collection[str] = ()) -> RequirementsFile:
+    """Read a requirements file. Raises InputError that names every line which does not pin a wheel by its hash.
+
+    without: names of what is left out of it.
+    """
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -84,7 +90,7 @@ def read_requirements(path: Path) -> RequirementsFile:
         problems.append(Problem("has no requirements", where=str(path)))
     if problems:
         raise InputError(problems)
-    return RequirementsFile(str(path), text, tuple(pins))
+    return RequirementsFile(str(path), text, tuple(pins), without)
 
 
 def _logical_lines(text: str) -> Iterator[tuple[int, str]]:

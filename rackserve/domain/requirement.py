@@ -87,14 +87,13 @@ class Requirements(Frozen):
 class CudaWheels(Frozen):
     """Distributions of a CUDA toolkit that have to be of one CUDA release: `nvcc`, and what it compiles with.
 
-    runtime: with the headers that all go by. cccl: the one that is numbered otherwise. suffixes: of all of the names.
+    runtime: with the headers that all go by. cccl: the one that is numbered otherwise.
     """
 
     nvcc: str
     runtime: str
     cccl: str
     beside: tuple[str, ...]
-    suffixes: Some[str]
     source: str
     date: str
 

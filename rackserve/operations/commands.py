@@ -23,6 +23,7 @@ _WITH_INITRAMFS = {"load-driver.sh", "uninstall.sh"}
 _WITH_BACKEND = {"release.sh", "build.sh"}
 _WITH_STAGING = {"release.sh", "archive.sh", "environment.sh", "uv.sh"}
 _WITH_TOOLKIT = {"environment.sh"}
+_WITH_OLDER = {"activate.sh", "environment.sh", "uv-cache.sh"}
 _WITH_TRANSFER = {"fetch.sh", "fetch-mac.sh"}
 # `$1` path, `$2` mode, `$3` SHA-256 of what must arrive. The checksum catches a transfer that was cut off; the rename
 # makes a reader see the old file or the new one. umask comes after mkdir: folders stay readable, the content never is
@@ -62,6 +63,8 @@ def script_text(name: str) -> str:
         shared += _part("staging.sh")
     if name in _WITH_TOOLKIT:
         shared += _part("toolkit.sh")
+    if name in _WITH_OLDER:
+        shared += _part("older.sh")
     if name in _WITH_BACKEND:
         shared += _part("backend.sh")
     if name.endswith("-mac.sh"):

@@ -10,7 +10,7 @@ from pyinfra.api.command import PyinfraCommand
 
 from rackserve.facts.releases import Releases
 from rackserve.operations import commands
-from rackserve.operations.current import WORK, activation
+from rackserve.operations.current import KEEP, WORK, activation
 from rackserve.runtimes.environments import FromRequirements
 from rackserve.runtimes.launch import CURRENT, PLANNED, RELEASES
 
@@ -72,4 +72,5 @@ def _environment(origin: FromRequirements, uv: str, mirror: str) -> StringComman
         mirror,
         origin.gcc,
         " ".join(origin.without),
+        str(KEEP),
     )

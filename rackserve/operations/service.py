@@ -55,6 +55,21 @@ def compiles(
 
 
 @operation()
+def together(hosts: Sequence[str]) -> Generator[StringCommand, None, None]:
+    """Have none of these hosts failed in this run, which serve instances together with this one.
+
+    A release that is current or a unit that is written on some of them only would take such an instance down.
+    """
+    if failed := _failed(hosts):
+        yield commands.refuse(
+            f"{failed} failed in this run, and instances over several hosts bind this one to it: they go on as they "
+            "are, run again once it is mended"
+        )
+        return
+    host.noop("no host of the same instances has failed")
+
+
+@operation()
 def cleared(
     unit: str, digest: str, program: str | None, key_file: str | None, hosts: Sequence[str]
 ) -> Generator[StringCommand, None, None]:
@@ -74,10 +89,13 @@ def cleared(
 
 def _left_alone(unit: str, hosts: Sequence[str]) -> StringCommand | None:
     """What ends it here where one of these hosts has failed by now."""
-    failed = sorted(other.name for other in state.failed_hosts if other.name in hosts) if hosts else []
-    if not failed:
-        return None
-    return commands.refuse(f"{unit} needs all of its hosts, and {', '.join(failed)} failed in this run")
+    failed = _failed(hosts)
+    return commands.refuse(f"{unit} needs all of its hosts, and {failed} failed in this run") if failed else None
+
+
+def _failed(hosts: Sequence[str]) -> str:
+    """Those of these hosts that have failed by now; empty where none has."""
+    return ", ".join(sorted(other.name for other in state.failed_hosts if other.name in hosts)) if hosts else ""
 
 
 @operation()

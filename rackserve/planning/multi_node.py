@@ -193,6 +193,17 @@ def taken_apart(plans: Mapping[str, HostPlan]) -> Iterator[Problem]:
                 yield Problem(message, host=host, service=service.name, key="nodes", hint="add them to --limit")
 
 
+def bound(plans: Mapping[str, HostPlan], host: str) -> tuple[str, ...]:
+    """The other hosts that share an instance with this one, those that share another with them, and so on."""
+    found, ahead = {host: None}, [host]
+    while ahead:
+        services = plans[ahead.pop()].gpu_services
+        names = [name for service in services if service.member is not None for name in service.member.hosts]
+        ahead += [name for name in dict.fromkeys(names) if name in plans and name not in found]
+        found |= dict.fromkeys(ahead)
+    return tuple(name for name in found if name != host)
+
+
 def _service(plan: HostPlan, name: str) -> GpuServicePlan | None:
     return next((service for service in plan.gpu_services if service.name == name), None)
 

@@ -52,8 +52,11 @@ class FromRequirements:
 
     @property
     def release(self) -> str:
-        """Folder name below RELEASES: it changes with each package and with the interpreter."""
-        digest = hashlib.sha256(self.text.encode()).hexdigest()[:12]
+        """Folder name below RELEASES: it changes with each package, the interpreter and the gcc it is given."""
+        # Only what there is: where nothing is added, hosts keep the releases that they have.
+        added = [f"gcc {self.gcc}\n"] if self.gcc else []
+        added += [f"without {name}\n" for name in sorted(self.without)]
+        digest = hashlib.sha256("".join([self.text, *added]).encode()).hexdigest()[:12]
         return f"{self.runtime}-{self.version}-{self.backend}-{digest}-py{self.python}"
 
 

@@ -18,15 +18,15 @@ HOSTS = [("3.11", "x86_64"), ("3.12", "x86_64"), ("3.11", "aarch64"), ("3.12", "
 GOOD = {"nvcc": "13.0.88", "crt": "13.0.88", "cccl": "13.0.85", "runtime": "13.0.96"}
 
 
-def text(nvvm: str = "13.0.88", suffix: str = "", marker: str = "", **changed: str) -> str:
-    versions = {f"nvidia-cuda-{name}{suffix}": version for name, version in (GOOD | changed).items()}
-    pins = versions | {f"nvidia-nvvm{suffix}": nvvm}
+def text(nvvm: str = "13.0.88", marker: str = "", **changed: str) -> str:
+    versions = {f"nvidia-cuda-{name}": version for name, version in (GOOD | changed).items()}
+    pins = versions | {"nvidia-nvvm": nvvm}
     return "".join(f"{name}=={version}{marker} {HASH}\n" for name, version in pins.items())
 
 
-def told(tmp_path: Path, content: str) -> list[str]:
+def told(tmp_path: Path, content: str, *without: str) -> list[str]:
     (tmp_path / "r.txt").write_text(content)
-    return list(skewed(read_requirements(tmp_path / "r.txt"), HOSTS, CATALOG.cuda_wheels))
+    return list(skewed(read_requirements(tmp_path / "r.txt", without), HOSTS, CATALOG.cuda_wheels))
 
 
 @pytest.mark.parametrize("entry", CATALOG.requirements.values(), ids=CATALOG.requirements)
@@ -42,17 +42,27 @@ def test_a_toolkit_of_one_release_is_taken(tmp_path):
     assert told(tmp_path, f"torch==2.14.0 {HASH}\n") == []
 
 
-@pytest.mark.parametrize("suffix", ["", "-cu12"])
 @pytest.mark.parametrize(
     ("name", "version"), [("nvcc", "13.5.37"), ("crt", "13.1.115"), ("nvvm", "12.0.88"), ("cccl", "13.3.5.0.6")]
 )
-def test_a_part_of_another_release_is_named_with_the_runtimes(tmp_path, suffix, name, version):
-    said = told(tmp_path, text(**{name: version}, suffix=suffix))
-    whole = f"nvidia-nvvm{suffix}" if name == "nvvm" else f"nvidia-cuda-{name}{suffix}"
-    expected = (
-        f"{whole} {version} beside nvidia-cuda-runtime{suffix} 13.0.96: nothing compiles unless all are of CUDA 13.0"
-    )
+def test_a_part_of_another_release_is_named_with_the_runtimes(tmp_path, name, version):
+    said = told(tmp_path, text(**{name: version}))
+    whole = "nvidia-nvvm" if name == "nvvm" else f"nvidia-cuda-{name}"
+    expected = f"{whole} {version} beside nvidia-cuda-runtime 13.0.96: nothing compiles unless all are of CUDA 13.0"
     assert said == [f"{expected} (Python 3.11 on x86_64)"]
+
+
+def test_wheels_of_cuda_12_have_no_nvcc_and_may_differ(tmp_path):
+    pins = {"nvidia-cuda-nvcc-cu12": "12.9.86", "nvidia-cuda-runtime-cu12": "12.8.90"}
+    assert told(tmp_path, "".join(f"{name}=={version} {HASH}\n" for name, version in pins.items())) == []
+
+
+def test_what_is_left_out_is_of_no_release_and_no_nvcc(tmp_path):
+    content = text(nvcc="13.5.37")
+    assert told(tmp_path, content, "nvidia-cuda-nvcc") == []
+    assert told(tmp_path, content, "nvidia-cuda-crt") != []
+    file = read_requirements(tmp_path / "r.txt", ("nvidia-cuda-nvcc",))
+    assert nvcc_releases(file, HOSTS, CATALOG.cuda_wheels) == {}
 
 
 def test_a_runtime_of_another_release_is_told_of_all_the_others(tmp_path):
@@ -112,6 +122,13 @@ def test_an_operators_own_file_is_refused_by_name_before_any_host_is_asked(tmp_p
         f"own.toml: requirements.vllm-0.33.1-cuda.file: {tmp_path}/pins.txt has nvidia-cuda-nvcc 13.5.37 beside" in said
     )
     assert "constraints" in said
+
+
+def test_an_operators_own_file_may_leave_nvcc_out(tmp_path):
+    left_out = ENTRY.replace("installed_gib", 'without = ["nvidia-cuda-nvcc"]\ninstalled_gib')
+    (tmp_path / "own.toml").write_text(left_out)
+    (tmp_path / "pins.txt").write_text(f"vllm==0.33.1 {HASH}\n{text(nvcc='13.5.37')}")
+    assert load_catalog((str(tmp_path / "own.toml"),)).requirements["vllm-0.33.1-cuda"].nvcc == {}
 
 
 def test_an_operators_own_file_tells_its_nvcc(tmp_path):

@@ -181,9 +181,17 @@ def test_a_program_finds_the_compilers_of_the_release_that_it_is_of(host):
     assert tools(host, folder / "bin/python") == expected
 
 
-def test_a_release_without_compilers_changes_nothing(host):
-    release(host, "engine-1")
-    assert tools(host, host.root / "opt/rackserve/current/engine/bin/python") == (None, SEARCHED)
+def test_a_python_release_without_nvcc_finds_its_own_programs(host):
+    # ninja is a package of it, whatever it compiles with.
+    folder = release(host, "engine-1")
+    assert tools(host, host.root / "opt/rackserve/current/engine/bin/python") == (None, f"{folder}/bin:{SEARCHED}")
+
+
+def test_a_release_that_is_no_python_environment_changes_nothing(host):
+    folder = host.root / "opt/rackserve/releases/engine-1"
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/server").symlink_to(sys.executable)
+    assert tools(host, folder / "bin/server") == (None, SEARCHED)
 
 
 def test_a_toolkit_beside_a_program_that_is_of_no_release_is_not_its_own(host):

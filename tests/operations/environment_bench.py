@@ -239,6 +239,7 @@ class EnvironmentHost:
             "mirror": "",
             "gcc": "",
             "without": "",
+            "keep": 3,
         }
         return [self.release(name), self.work, self.uv, *(plan | changed).values()]
 

@@ -28,6 +28,7 @@ ORIGIN = FromRequirements(
     nvcc="13.0",
     gcc="15",
 )
+PLAIN = replace(ORIGIN, gcc="")
 FOLDER = "/opt/rackserve/releases"
 WORK = "/var/cache/rackserve"
 UV_FOLDER = f"{FOLDER}/uv-{UV.version}"
@@ -69,7 +70,7 @@ def test_an_environment_is_made_by_the_pinned_uv_and_then_named():
     assert requirements.connector_arguments["_stdin"] == [TEXT]
     assert f"{WORK}/environments/{ORIGIN.release}.txt" in requirements.get_raw_value()
     place = (f"{FOLDER}/{ORIGIN.release}", WORK, UV_FOLDER)
-    planned = ("/usr/bin/python3.12", "3.12", "vllm", "0.33.0", "cuda", "13.0", "10", "", "15", "")
+    planned = ("/usr/bin/python3.12", "3.12", "vllm", "0.33.0", "cuda", "13.0", "10", "", "15", "", "3")
     assert script_of(environment) == ("environment.sh", *place, *planned)
     assert_named(link)
 
@@ -87,14 +88,22 @@ def test_a_python_of_uvs_own_comes_from_the_mirror():
     origin = replace(ORIGIN, program=None)
     environment = sent(ReleaseState(frozenset(), ""), origin, python_mirror="https://mirror.example/python")[3]
     assert script_of(environment)[4:6] == ("", "3.12")
-    assert script_of(environment)[-3:] == ("https://mirror.example/python", "15", "")
+    assert script_of(environment)[-4:] == ("https://mirror.example/python", "15", "", "3")
 
 
 def test_a_release_is_named_by_its_packages_and_its_python():
     digest = hashlib.sha256(TEXT.encode()).hexdigest()[:12]
-    assert ORIGIN.release == f"vllm-0.33.0-cuda-{digest}-py3.12"
+    # Hosts where nothing is left out and nvcc takes their own gcc keep the releases that they have.
+    assert PLAIN.release == f"vllm-0.33.0-cuda-{digest}-py3.12"
     assert replace(ORIGIN, text=TEXT + "# \n").release != ORIGIN.release
     assert replace(ORIGIN, python="3.13").release != ORIGIN.release
+
+
+def test_another_gcc_or_something_left_out_is_another_release():
+    changed = [PLAIN, ORIGIN, replace(PLAIN, gcc="14")]
+    changed += [replace(PLAIN, without=names) for names in (("a",), ("b",), ("a", "b"), ("15",))]
+    assert len({origin.release for origin in changed}) == len(changed)
+    assert replace(PLAIN, without=("a", "b")).release == replace(PLAIN, without=("b", "a")).release
 
 
 def test_no_runtimes_releases_are_taken_for_anothers_when_old_ones_go():

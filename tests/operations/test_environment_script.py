@@ -8,6 +8,7 @@ import signal
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,8 +83,13 @@ def test_what_is_left_out_is_not_asked_for_though_a_package_needs_it(host, index
     index.add(asking)
     requirements = pinned(CUDA_TORCH, asking)
     assert "kernels" in refused(host.install(requirements, version="1.5", without="kernels"), host)
+    # What the file itself pins is left out too.
+    pinned_kernels = wheel("kernels", "1.0", {"kernels.py": ""})
+    index.add(pinned_kernels)
+    requirements += pinned(pinned_kernels)
     done = host.install(requirements, version="1.5", without="kernels more-kernels")
     assert (done.returncode, done.stderr) == (0, "")
+    assert not list(host.release().glob("lib/python*/site-packages/kernels*"))
     assert not list((host.work / "environments").iterdir())
 
 
@@ -220,6 +226,45 @@ def test_what_an_interrupted_run_has_fetched_needs_no_room_again(host):
     with (host.work / "uv" / "fetched").open("wb") as fetched:
         fetched.truncate(8 * 2**30)
     assert host.install(pinned(CUDA_TORCH, ENGINE), gib=needed).returncode == 0
+
+
+def refused_releases(host: EnvironmentHost, *names: str) -> None:
+    """Releases that were made one after the other, the newest first, each with what a service has compiled with it."""
+    for age, name in enumerate(names):
+        (host.release(name) / "bin").mkdir(parents=True, exist_ok=True)
+        (host.work / "chat/releases" / name).mkdir(parents=True)
+        os.utime(host.release(name), (time.time() - 100 - age, time.time() - 100 - age))
+
+
+def test_releases_that_nobody_switched_to_make_room_for_a_new_one(host):
+    # The oldest is in use, and the one before it is planned: neither goes, and nothing of another runtime.
+    refused_releases(host, "engine-5", "engine-4", "engine-3", "engine-2", "engine-1", "engine-0", "other-1")
+    for link, name in (("current", "engine-0"), ("planned", "engine-1")):
+        (host.folder / link).mkdir()
+        (host.folder / link / "engine").symlink_to(host.release(name))
+    assert host.install(pinned(CUDA_TORCH, ENGINE), "engine-6").returncode == 0
+    left = {"engine-5", "engine-4", "engine-3", "engine-1", "engine-0", "other-1"}
+    assert host.left() == {"engine-6", *left}
+    assert {path.name for path in (host.work / "chat/releases").iterdir()} == left
+
+
+def test_a_release_that_is_there_makes_none_go(host):
+    assert host.install(pinned(CUDA_TORCH, ENGINE)).returncode == 0
+    refused_releases(host, *(f"engine-{number}" for number in range(2, 7)))
+    assert host.install(pinned(CUDA_TORCH, ENGINE)).returncode == 0
+    assert len(host.left()) == 6
+
+
+def test_what_was_fetched_for_releases_that_go_is_no_room_that_is_there_already(host, index):
+    assert host.install(pinned(CUDA_TORCH, ENGINE), "engine-1").returncode == 0
+    assert list((host.work / "uv").rglob("engine-1.0.dist-info"))
+    os.utime(host.release("engine-1"), (0, 0))
+    newer = engine("2.0")
+    index.add(newer)
+    refused_releases(host, "engine-2", "engine-3", "engine-4")
+    assert host.install(pinned(CUDA_TORCH, newer), "engine-5", version="2.0").returncode == 0
+    assert host.left() == {"engine-2", "engine-3", "engine-4", "engine-5"}
+    assert not list((host.work / "uv").rglob("engine-1.0.dist-info"))
 
 
 # interruptions

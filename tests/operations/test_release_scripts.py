@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import io
 import os
+import shutil
 import subprocess
 import tarfile
 import time
@@ -200,6 +201,23 @@ def test_the_way_back_to_the_oldest_release_does_not_remove_it(tmp_path):
     assert run("activate.sh", releases[0], tmp_path / "current" / "llama.cpp", 3, tmp_path / "cache").returncode == 0
     left = {entry.name for entry in (tmp_path / "releases").iterdir()}
     assert left == {"llama.cpp-0", "llama.cpp-3", "llama.cpp-4"}
+
+
+def test_what_a_process_runs_from_stays(tmp_path):
+    releases = make_releases(tmp_path / "releases", *(f"llama.cpp-{number}" for number in range(5)))
+    program = releases[0] / "bin/server"
+    shutil.copy("/bin/sleep", program)
+    os.utime(releases[0], (0, 0))
+    link = tmp_path / "current" / "llama.cpp"
+    with subprocess.Popen([program, "60"]) as running:
+        try:
+            assert run("activate.sh", releases[-1], link, 3, tmp_path / "cache").returncode == 0
+        finally:
+            running.kill()
+    left = {entry.name for entry in (tmp_path / "releases").iterdir()}
+    assert left == {"llama.cpp-0", "llama.cpp-2", "llama.cpp-3", "llama.cpp-4"}
+    assert run("activate.sh", releases[-1], link, 3, tmp_path / "cache").returncode == 0
+    assert not releases[0].exists()
 
 
 def test_releases_that_were_refused_do_not_push_out_the_one_that_was_in_use(tmp_path):

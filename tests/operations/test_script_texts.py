@@ -18,6 +18,7 @@ PARTS = {
     "heartbeat.sh",
     "initramfs.sh",
     "mac.sh",
+    "older.sh",
     "repository.sh",
     "staging.sh",
     "toolkit.sh",

@@ -114,6 +114,11 @@ def test_a_gcc_that_nvcc_knows_is_taken_as_it_is(host):
     assert not [name for name in origin.packages if name.startswith("g++-")]
 
 
+def test_a_system_that_gets_a_gcc_that_nvcc_does_not_know_gets_another_release():
+    assert found(SGLANG, TRIXIE).python == found(SGLANG, FORKY).python == "3.12"
+    assert found(SGLANG, TRIXIE).release != found(SGLANG, FORKY).release
+
+
 def test_wheels_without_nvcc_need_no_older_gcc():
     origin = found(VOLTA, FORKY)
     assert (origin.nvcc, origin.gcc) == ("", "")

@@ -1,14 +1,6 @@
-# activate.sh RELEASE LINK KEEP CACHES: point LINK at RELEASE in one step, then drop all but the newest KEEP releases, and
-# what services keep of releases that are gone, in CACHES/SERVICE/releases/RELEASE.
+# activate.sh RELEASE LINK KEEP CACHES: point LINK at RELEASE in one step, then drop all but the newest KEEP releases and
+# what services keep of releases that are gone: see older.sh.
 set -e
-
-# The folders above are a service's own, which could lead elsewhere: find follows no link, and acts from within.
-drop_caches() {
-  [ -d "$caches" ] || return 0
-  # shellcheck disable=SC2016 # for the shell that find starts
-  find "$caches" -mindepth 3 -maxdepth 3 -type d -path "$caches/*/releases/$runtime-*" -prune \
-    -execdir sh -c '[ -d "$1/${2#./}" ] || rm -rf "$2"' sh "$folder" {} \;
-}
 
 main() {
   release=$1 link=$2 keep=$3 caches=$4
@@ -21,10 +13,9 @@ main() {
   ln -s "$release" "$link.new"
   mv -fT "$link.new" "$link"
   touch "$release"
-  # Newest first; the current one was touched just now. `llama.cpp-*` are the releases of this runtime.
-  # shellcheck disable=SC2012 # our own folder names, and ls is what sorts by time
-  ls -1dt "$folder/$runtime"-*/ | tail -n "+$(( keep + 1 ))" | while read -r old; do rm -rf "$old"; done
-  drop_caches
+  # The current one was touched just now, so it is the newest.
+  drop_older "$folder" "$runtime" "$keep"
+  drop_compiled "$folder" "$runtime" "$caches"
 }
 
 main "$@" </dev/null

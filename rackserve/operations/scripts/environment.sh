@@ -1,10 +1,10 @@
-# environment.sh RELEASE WORK UV PROGRAM PYTHON DISTRIBUTION VERSION BACKEND FAMILY GIB MIRROR GCC WITHOUT: the virtual environment
-# RELEASE with exactly what WORK/environments/ pins in the requirements file of its name, checked, or nothing.
+# environment.sh RELEASE WORK UV PROGRAM PYTHON DISTRIBUTION VERSION BACKEND FAMILY GIB MIRROR GCC WITHOUT KEEP: the virtual
+# environment RELEASE with exactly what WORK/environments/ pins in the requirements file of its name, checked, or nothing.
 # PROGRAM is the interpreter, and empty for one of uv's own, fetched from MIRROR where that is not empty. PYTHON is the
 # version that it has to be, VERSION that of the package DISTRIBUTION. PyTorch has to compute with BACKEND of release
 # FAMILY. GIB is what it all takes on disk, 0 where nobody knows. GCC: see toolkit.sh.
-# WITHOUT: names of distributions that are left out though packages ask for them.
-# shellcheck disable=SC2154 # releases, name and staging are set by staging.sh, which stands before this with toolkit.sh
+# WITHOUT: names of distributions that are left out though packages ask for them. KEEP: the newest releases that stay.
+# shellcheck disable=SC2154 # releases, name and staging are set by staging.sh, before this with toolkit.sh and older.sh
 
 # uv does not read pip's configuration, where a host says which index it may use. Passed on as variables: an index may
 # have a password in its URL, and everybody sees arguments.
@@ -73,6 +73,14 @@ enough() {
   [ "$free" -ge "$2" ] || fail "not installed: $(df -Pm "$1" | awk 'NR==2 {print $6}') has $free MiB free, $2 MiB are needed for $name"
 }
 
+# Others go when a release becomes current, which one that was refused never did. They go before there is a look at the
+# room, with what was fetched for them: that would count as fetched for this one.
+drop_refused() {
+  [ -n "$(drop_older "$releases" "$distribution" "$keep")" ] || return 0
+  drop_compiled "$releases" "$distribution" "$work"
+  drop_fetched "$uv" "$UV_CACHE_DIR" || fail "what uv has fetched is not dropped: $UV_CACHE_DIR"
+}
+
 # What an interrupted run has fetched, which no release links yet, need not be fetched again.
 check_room() {
   need=$(( gib * 1024 ))
@@ -138,7 +146,7 @@ add_toolkit() {
 main() {
   release=$1 work=$2 uv=$3 program=$4 python=$5 distribution=$6 version=$7 backend=$8 family=$9
   shift 9
-  gib=$1 mirror=$2 gcc=$3 without=$4
+  gib=$1 mirror=$2 gcc=$3 without=$4 keep=$5
   umask 022
   # One at a time also because each counts on the room that it finds.
   begin "$release" complete
@@ -147,6 +155,7 @@ main() {
   if [ -x "$release/bin/python" ]; then add_toolkit; exit 0; fi
   export UV_CACHE_DIR="$work/uv"
   mkdir -p "$UV_CACHE_DIR"
+  drop_refused
   check_room
   configure
   with_heartbeat said_so_far make_environment || fail "no environment with Python $python for $name: $(tail -n 5 "$log")"
