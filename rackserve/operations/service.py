@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra import host, state
-from pyinfra.api import QuoteString, StringCommand, operation
+from pyinfra.api import StringCommand, operation
 
 from rackserve.facts.services import InstalledServices
 from rackserve.facts.units import Unit
@@ -95,4 +95,4 @@ def only(names: Sequence[str], checked: Sequence[str] = ()) -> Generator[StringC
     for name in surplus:
         yield commands.script("remove-service.sh", name)
     for name in unasked:
-        yield StringCommand("rm", "-rf", QuoteString(f"/etc/systemd/system/{check_unit(name)}.d"))
+        yield commands.script("forget-check.sh", check_unit(name))

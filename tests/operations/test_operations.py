@@ -198,7 +198,7 @@ def test_a_release_that_is_to_be_started_is_asked_before(state):
 def test_what_asks_for_a_service_that_compiles_no_more_goes_and_the_service_stays():
     found = {InstalledServices: Installed(("chat", "new"), ("chat", "new"))}
     (command,) = commands(only, found, names=["chat", "new"], checked=["new"])
-    assert command.get_raw_value() == "rm -rf /etc/systemd/system/rackserve-check@chat.service.d"
+    assert script_of(command) == ("forget-check.sh", "rackserve-check@chat.service")
     assert commands(only, found, names=["chat", "new"], checked=["chat", "new"]) == []
 
 
