@@ -124,6 +124,11 @@ def test_a_service_is_removed_with_all_that_is_its_own(root, kind):
         others
     )
     assert f"stop {UNIT}" in calls(root) or f"disable --quiet --now {UNIT}" in calls(root)
+    # Its user cannot be removed while something of it runs.
+    (beside,) = (call for call in calls(root) if call.startswith("stop rackserve-health@"))
+    assert beside.split()[1:] == [
+        *("rackserve-health@chat.timer", "rackserve-health@chat.service", "rackserve-check@chat.service")
+    ]
     assert root.path("/run/podman.log").read_text() == "secret rm rackserve-chat\n"
     # What failed last would leave the host degraded.
     assert calls(root)[-2:] == [
