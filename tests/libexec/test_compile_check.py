@@ -44,9 +44,7 @@ class Release:
         mounting = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
         place = ["sh", "-c", mounting, "sh", options, str(self.home), str(self.host.libexec / "compile-check")]
         command = ["unshare", "--mount", "--propagation", "private", *place, *question]
-        done = subprocess.run(
-            command, env=self.environment, capture_output=True, text=True, check=False, timeout=60
-        )
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
         assert "Traceback" not in done.stderr
         return done
 

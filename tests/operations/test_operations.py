@@ -207,6 +207,11 @@ def test_a_service_in_a_container_is_started_as_one():
     assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "container")
 
 
+def test_a_start_is_told_the_folder_that_it_may_clear():
+    (command,) = commands(serving, {Unit: ABSENT}, **UNIT | {"caches": "/var/cache/rackserve/chat"})
+    assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "program", "/var/cache/rackserve/chat")
+
+
 def test_services_that_nobody_planned_are_removed_and_no_other():
     assert commands(only, {InstalledServices: Installed(("chat",))}, names=["chat", "new"]) == []
     sent = commands(only, {InstalledServices: Installed(("chat", "old"), ("older",))}, names=["chat"])
