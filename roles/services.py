@@ -13,6 +13,7 @@ from rackserve.operations.service import cleared, compiles, only, serving, toget
 from rackserve.planning.macos import is_mac
 from rackserve.planning.plans import AnyServicePlan, GpuServicePlan, HostPlan
 from rackserve.rendering import host_files
+from rackserve.rendering.caches import kept_apart
 from rackserve.rendering.compile_checks import check_files, check_unit, checked
 from rackserve.rendering.text import RenderedFile
 from rackserve.rendering.units import CREDENTIALS, key_path, unit_digest
@@ -76,6 +77,7 @@ def services() -> None:
             key_file=None,
             timeout=_START_GRACE_S,
             hosts=beside(service),
+            caches=kept_apart(service),
         )
     for service in host.loop([service for service in plan.all_services if service.answers]):
         serving(
@@ -86,6 +88,7 @@ def services() -> None:
             key_file=key_path(service),
             timeout=service.start_timeout + _START_GRACE_S,
             hosts=beside(service),
+            caches=kept_apart(service),
         )
 
 

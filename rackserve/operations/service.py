@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Generator, Sequence
 
 from pyinfra import host, state
-from pyinfra.api import QuoteString, StringCommand, operation
+from pyinfra.api import StringCommand, operation
 
 from rackserve.facts.services import InstalledServices
 from rackserve.facts.units import Unit
@@ -16,7 +16,14 @@ from rackserve.rendering.units import health_units
 
 @operation()
 def serving(
-    unit: str, digest: str, program: str | None, key_file: str | None, timeout: int, *, hosts: Sequence[str] = ()
+    unit: str,
+    digest: str,
+    program: str | None,
+    key_file: str | None,
+    timeout: int,
+    *,
+    hosts: Sequence[str] = (),
+    caches: str | None = None,
 ) -> Generator[StringCommand, None, None]:
     """Have the unit enabled, watched, and serving the plan of this digest with the program and key that are on disk.
 
@@ -25,6 +32,7 @@ def serving(
     Decided by what the running process was started with and not by what this run changed: a run that died between
     writing a file and restarting leaves nothing that a later run would miss. Returns when a completion was answered,
     at the latest after `timeout` seconds. Refuses where one of `hosts`, which it runs on too, has failed in this run.
+    caches: a folder of the service's in which nothing is read any more but what is kept by release or image.
     """
     if refusal := _left_alone(unit, hosts):
         yield refusal
@@ -36,7 +44,8 @@ def serving(
     if found.runs(digest):
         yield commands.script("watch.sh", health_units(unit)[0])
         return
-    yield commands.script("start.sh", unit, str(timeout), "program" if program is not None else "container")
+    kind = "program" if program is not None else "container"
+    yield commands.script("start.sh", unit, str(timeout), kind, *([caches] if caches is not None else []))
 
 
 @operation()
@@ -113,4 +122,4 @@ def only(names: Sequence[str], checked: Sequence[str] = ()) -> Generator[StringC
     for name in surplus:
         yield commands.script("remove-service.sh", name)
     for name in unasked:
-        yield StringCommand("rm", "-rf", QuoteString(f"/etc/systemd/system/{check_unit(name)}.d"))
+        yield commands.script("forget-check.sh", check_unit(name))

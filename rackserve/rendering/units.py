@@ -223,10 +223,10 @@ def drop_in_text(plan: AnyServicePlan, launch: Launch, digest: str, *, command: 
 
 
 def _command_words(launch: Launch) -> tuple[str, ...]:
-    return (*_launcher(launch), *launch.argv)
+    return (*launcher(launch), *launch.argv)
 
 
-def _launcher(launch: Launch) -> tuple[str, ...]:
+def launcher(launch: Launch) -> tuple[str, ...]:
     """What finds the cards by their numbers, and hands a key over without showing it to others."""
     gpus = card_options(launch)
     key = ("--key", launch.key_variable) if launch.key == "variable" else ()

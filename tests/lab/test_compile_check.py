@@ -90,6 +90,7 @@ def test_a_release_that_does_not_compile_is_refused_with_the_tools_words(site: A
     for words in TOOLKITS[name][1].split("{}"):
         assert words in line
     assert "Traceback" not in run.text
+    assert site.on("systemctl list-units --failed --plain --no-legend 'rackserve*'") == ""
     assert in_use(site) == before
     assert serves(site.lab, HOST)
 
@@ -125,6 +126,8 @@ def test_another_release_has_folders_of_its_own_and_those_of_the_old_one_stay_fo
 ) -> None:
     site.on(f"touch {CACHES}/$(basename $({CURRENT}))/compiled-by-the-first")
     old = site.on(CURRENT).split("/")[-1].strip()
+    # As a rackserve left it that kept them by service alone.
+    site.on("mkdir /var/cache/rackserve/chat/triton")
     offer(site, "better")
     assert site.served().changed(HOST) == [
         CHECK,
@@ -140,6 +143,7 @@ def test_another_release_has_folders_of_its_own_and_those_of_the_old_one_stay_fo
     assert f"TRITON_CACHE_DIR={CACHES}/{new}/triton" in environment
     assert f"CUDA_HOME=/opt/rackserve/releases/{new}/cuda" in environment
     assert site.on(f"ls {CACHES}/{old}/compiled-by-the-first")
+    assert site.on("ls -A /var/cache/rackserve/chat").split() == ["releases"]
 
 
 def test_it_leaves_nothing(site: ArchiveSite) -> None:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from tests import needs
 from tests.libexec.helper_host import HelperHost, assert_refused
 from tests.libexec.toolchain import INCOMPATIBLE, NINJA, toolkit
 
@@ -34,6 +37,16 @@ class Release:
 
     def asked(self, *question: str, **environment: str) -> subprocess.CompletedProcess[str]:
         return self.host.run("compile-check", *(question or QUESTION), **(self.environment | environment))
+
+    def asked_on(self, options: str, *question: str) -> subprocess.CompletedProcess[str]:
+        """The same where the caches are on a disk of their own, mounted with these options."""
+        self.home.mkdir()
+        mounting = 'mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"'
+        place = ["sh", "-c", mounting, "sh", options, str(self.home), str(self.host.libexec / "compile-check")]
+        command = ["unshare", "--mount", "--propagation", "private", *place, *question]
+        done = subprocess.run(command, env=self.environment, capture_output=True, text=True, check=False, timeout=60)
+        assert "Traceback" not in done.stderr
+        return done
 
 
 @pytest.fixture
@@ -139,3 +152,58 @@ def test_what_compiles_nothing_for_cards_is_asked_for_no_nvcc(release):
 
 def test_bad_arguments_are_told_apart(release):
     assert release.asked("--shell").returncode == 64
+
+
+PYTHON_ALONE = ("--programs", "gcc", "--python-headers")
+# Room for so much: what is written there by whom, and what is then said of it.
+FULL = {
+    "size=8k": "gcc says: /usr/bin/ld: final link failed: No space left on device",
+    # The folder itself, one for Triton, and what is written to see whether something can be.
+    "nr_inodes=3": "launcher.c cannot be written: No space left on device",
+    "nr_inodes=2": " cannot be written: No space left on device",
+}
+
+
+@needs.root("unshare", "mount")
+@pytest.mark.parametrize("options", FULL)
+def test_a_full_disk_is_named(release, options):
+    done = release.asked_on(options, *PYTHON_ALONE)
+    assert done.returncode == 1
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("compile-check: ")
+    assert FULL[options] in last
+
+
+@needs.root("unshare", "mount")
+def test_a_disk_from_which_nothing_can_be_loaded_is_named(release):
+    done = release.asked_on("noexec", *PYTHON_ALONE)
+    assert_refused(done, f"compile-check: {release.home}: what is compiled there cannot be loaded: ")
+    assert "mounted noexec" in done.stderr
+
+
+def test_what_links_and_cannot_be_loaded_is_told_in_the_loaders_words(release):
+    release.host.standin("gcc", "#!/bin/sh\necho 'no library' >launcher.so\n")
+    done = release.asked(*PYTHON_ALONE)
+    assert_refused(done, f"compile-check: {release.home}: what is compiled there cannot be loaded: ")
+    assert "launcher.so: file too short" in done.stderr
+
+
+def test_one_that_is_stopped_takes_its_folder_with_it(release):
+    release.host.standin("gcc", "#!/bin/sh\nexec sleep 5\n")
+    command = [release.host.libexec / "compile-check", *PYTHON_ALONE]
+    with subprocess.Popen(command, env=release.environment) as process:
+        deadline = time.monotonic() + 30
+        while not list(release.home.glob("compile-check-*/launcher.c")):
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.terminate()
+        # As systemd takes for a clean stop.
+        assert process.wait(30) == -signal.SIGTERM
+        assert not list(release.home.glob("compile-check-*"))
+
+
+def test_what_a_killed_one_has_left_goes_with_the_next(release):
+    (release.home / "compile-check-killed/deep").mkdir(parents=True)
+    (release.home / "other").mkdir()
+    assert release.asked(*PYTHON_ALONE).returncode == 0
+    assert sorted(path.name for path in release.home.iterdir()) == ["other", "triton"]

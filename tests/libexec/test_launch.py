@@ -248,6 +248,25 @@ def test_what_a_release_compiles_is_kept_in_a_folder_of_its_own(host, link):
     assert (cache / "releases/engine-1").is_dir()
 
 
+@pytest.mark.parametrize("other", ["rackserve-more", "a-first-one"])
+def test_of_several_folders_for_caches_it_is_the_one_that_the_base_unit_names(host, other):
+    """As after `systemctl edit` with another CacheDirectory=; systemd tells them sorted."""
+    python = release(host, "engine-1") / "bin/python"
+    cache = host.root / "var/cache/rackserve/chat"
+    folders = ":".join(sorted([str(cache), str(host.root / "var/cache" / other)]))
+    told_of = kept(host, str(python), CACHE_DIRECTORY=folders, XDG_CACHE_HOME=str(cache))
+    assert told_of["HOME"] == f"{cache}/releases/engine-1"
+    assert (told_of["XDG_CACHE_HOME"], told_of["CACHE_DIRECTORY"]) == (f"{cache}/releases/engine-1", folders)
+    assert not (host.root / "var/cache" / other).exists()
+
+
+def test_where_no_variable_names_one_of_several_it_is_the_first(host):
+    python = release(host, "engine-1") / "bin/python"
+    cache = host.root / "var/cache/rackserve/chat"
+    told_of = kept(host, str(python), CACHE_DIRECTORY=f"{cache}:{host.root}/var/cache/z", XDG_CACHE_HOME="/elsewhere")
+    assert told_of["HOME"] == f"{cache}/releases/engine-1"
+
+
 def test_a_program_of_no_release_keeps_its_caches_where_the_unit_says(host):
     assert kept(host, sys.executable)["HOME"] == f"{host.root}/var/cache/rackserve/chat"
 

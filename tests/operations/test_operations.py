@@ -198,13 +198,18 @@ def test_a_release_that_is_to_be_started_is_asked_before(state):
 def test_what_asks_for_a_service_that_compiles_no_more_goes_and_the_service_stays():
     found = {InstalledServices: Installed(("chat", "new"), ("chat", "new"))}
     (command,) = commands(only, found, names=["chat", "new"], checked=["new"])
-    assert command.get_raw_value() == "rm -rf /etc/systemd/system/rackserve-check@chat.service.d"
+    assert script_of(command) == ("forget-check.sh", "rackserve-check@chat.service")
     assert commands(only, found, names=["chat", "new"], checked=["chat", "new"]) == []
 
 
 def test_a_service_in_a_container_is_started_as_one():
     (command,) = commands(serving, {Unit: ABSENT}, **UNIT | {"program": None})
     assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "container")
+
+
+def test_a_start_is_told_the_folder_that_it_may_clear():
+    (command,) = commands(serving, {Unit: ABSENT}, **UNIT | {"caches": "/var/cache/rackserve/chat"})
+    assert script_of(command) == ("start.sh", "rackserve@chat.service", "60", "program", "/var/cache/rackserve/chat")
 
 
 def test_services_that_nobody_planned_are_removed_and_no_other():

@@ -86,6 +86,45 @@ def test_a_file_that_podman_makes_no_unit_of_is_told_in_podmans_words(root):
     assert not [call for call in calls(root) if call.startswith("restart")]
 
 
+CACHES = "/var/cache/rackserve/chat"
+KEPT = (f"{CACHES}/images/0123/kernel", f"{CACHES}/releases/vllm-1/kernel", "/var/cache/rackserve/other/triton/kernel")
+
+
+def test_what_nobody_reads_any_more_goes_once_it_serves(root):
+    put(root, *KEPT, f"{CACHES}/triton/kernel", f"{CACHES}/.cache/vllm/graph", f"{CACHES}/-rf")
+    # The folder is the service's own: what it leads to stays.
+    put(root, "/var/lib/rackserve/model")
+    root.path(f"{CACHES}/vllm").symlink_to("/var/lib/rackserve")
+    assert root.script("start.sh", UNIT, 10, "program").returncode == 0
+    assert len(left(root, f"{CACHES}/triton/kernel", f"{CACHES}/-rf", f"{CACHES}/vllm")) == 3
+    done = root.script("start.sh", UNIT, 10, "program", CACHES)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in root.path(CACHES).iterdir()) == ["images", "releases"]
+    assert left(root, *KEPT, "/var/lib/rackserve/model") == sorted([*KEPT, "/var/lib/rackserve/model"])
+
+
+def test_a_folder_that_leads_elsewhere_is_not_followed(root):
+    put(root, "/var/lib/rackserve/model")
+    root.path(CACHES).parent.mkdir(exist_ok=True)
+    root.path(CACHES).symlink_to("/var/lib/rackserve")
+    done = root.script("start.sh", UNIT, 10, "program", CACHES)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert left(root, "/var/lib/rackserve/model") == ["/var/lib/rackserve/model"]
+
+
+def test_one_that_never_kept_anything_is_started_without_a_word(root):
+    done = root.script("start.sh", UNIT, 10, "program", CACHES)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_where_it_does_not_serve_everything_stays_for_the_way_back(root):
+    put(root, f"{CACHES}/triton/kernel")
+    root.program("systemctl", SYSTEMCTL.replace("echo active; echo running", "echo failed; echo failed"))
+    root.program("journalctl", "#!/bin/sh\n")
+    assert root.script("start.sh", UNIT, 10, "program", CACHES).returncode == 1
+    assert left(root, f"{CACHES}/triton/kernel") == [f"{CACHES}/triton/kernel"]
+
+
 def test_a_health_check_is_read_anew_and_started_and_the_service_left_alone(root):
     done = root.script("watch.sh", "rackserve-health@chat.timer")
     assert (done.returncode, done.stderr) == (0, "")
@@ -124,6 +163,11 @@ def test_a_service_is_removed_with_all_that_is_its_own(root, kind):
         others
     )
     assert f"stop {UNIT}" in calls(root) or f"disable --quiet --now {UNIT}" in calls(root)
+    # Its user cannot be removed while something of it runs.
+    (beside,) = (call for call in calls(root) if call.startswith("stop rackserve-health@"))
+    assert beside.split()[1:] == [
+        *("rackserve-health@chat.timer", "rackserve-health@chat.service", "rackserve-check@chat.service")
+    ]
     assert root.path("/run/podman.log").read_text() == "secret rm rackserve-chat\n"
     # What failed last would leave the host degraded.
     assert calls(root)[-2:] == [

@@ -53,7 +53,8 @@ def test_images_are_there_before_any_service_is_touched(monkeypatch, tmp_path):
     # Two services and one image.
     assert scripts(made) == ["packages.sh", "image.sh", "start.sh", "start.sh"]
     started = [command for command in made.changes["h1"] if "# start.sh " in command.stdin]
-    assert all(command.endswith(" container") for command in started)
+    folders = ["/var/cache/rackserve/chat", "/var/cache/rackserve/code"]
+    assert [command.split()[-2:] for command in started] == [["container", folder] for folder in folders]
 
 
 def test_a_host_that_serves_its_plan_is_sent_nothing(monkeypatch, tmp_path):

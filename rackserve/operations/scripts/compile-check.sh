@@ -14,10 +14,14 @@ words() {
 
 main() {
   check=$1 unit=$2
+  # Of a run that broke off one may still be at it, for another plan: to start it would be to join it.
+  systemctl stop "$check" 2>/dev/null
   systemctl daemon-reload
   systemctl reset-failed "$check" 2>/dev/null
   with_heartbeat said_so_far systemctl start "$check" 2>/dev/null && return 0
   told=$(words)
+  # Told below: a unit that stays failed would have the host count as degraded, whatever is planned next.
+  systemctl reset-failed "$check" 2>/dev/null
   # Of the check itself; else what systemd says of a sandbox that could not be made.
   last=$(printf '%s\n' "$told" | grep -E '^(compile-check|launch): ' | tail -n 1)
   [ -n "$last" ] || last=$(printf '%s\n' "$told" | grep -v '^$' | tail -n 3)

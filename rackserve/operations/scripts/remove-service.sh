@@ -12,8 +12,9 @@ stop() {
 main() {
   name=$1 unit=rackserve@$1.service
   systemctl disable --quiet --now "$unit" 2>/dev/null || stop
-  # It goes with the service, unless that had stopped by itself.
-  systemctl stop "rackserve-health@$name.timer" "rackserve-health@$name.service" 2>/dev/null || :
+  # Its health check goes with the service, unless that had stopped by itself; what asks whether it compiles does not.
+  systemctl stop "rackserve-health@$name.timer" "rackserve-health@$name.service" "rackserve-check@$name.service" \
+    2>/dev/null || :
   rm -rf "/etc/systemd/system/rackserve-ray@$name.service" "/etc/systemd/system/rackserve-ray@$name.service.d"
   rm -rf "/etc/rackserve/credentials/$name" "/var/lib/rackserve/$name" "/var/cache/rackserve/$name"
   rm -rf "/etc/rackserve/ollama/$name" "/etc/rackserve/lmstudio/$name.json"

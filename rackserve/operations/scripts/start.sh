@@ -1,5 +1,6 @@
-# start.sh UNIT SECONDS KIND: restart a unit and wait until it serves; on failure stop it and show what it said.
+# start.sh UNIT SECONDS KIND [CACHES]: restart a unit and wait until it serves; on failure stop it and show what it said.
 # KIND is program, whose unit is enabled, or container, whose unit podman makes of a file whenever systemd reads units.
+# CACHES is a folder of which it reads the folders of releases and images alone: all else goes once it serves.
 
 # What the other kind of unit has left would take this one's place.
 load_program() {
@@ -17,8 +18,14 @@ load_container() {
   return 1
 }
 
+# The folder is the service's own, which could lead elsewhere: find follows no link, and acts from within.
+drop_caches() {
+  [ -z "$caches" ] || [ ! -d "$caches" ] ||
+    find "$caches" -mindepth 1 -maxdepth 1 ! -name releases ! -name images -execdir rm -rf {} \;
+}
+
 main() {
-  unit=$1 deadline=$(( $(date +%s) + $2 )) file=/etc/containers/systemd/${1%.service}.container
+  unit=$1 deadline=$(( $(date +%s) + $2 )) file=/etc/containers/systemd/${1%.service}.container caches=${4-}
   "load_$3" || return 1
   systemctl reset-failed "$unit" 2>/dev/null
   started=$(date '+%Y-%m-%d %H:%M:%S')
@@ -31,7 +38,7 @@ main() {
     [ "$1 $2" = "$last" ] || echo "$unit: $1 ($2)"
     last="$1 $2"
     case $last in
-      "active running") [ -n "$(systemctl list-jobs --no-legend "$unit")" ] || return 0 ;;
+      "active running") [ -n "$(systemctl list-jobs --no-legend "$unit")" ] || { drop_caches; return 0; } ;;
       failed* | "activating auto-restart") break ;;
       # Dead with nothing queued: systemd gave up before it started anything, for example on a failed dependency.
       inactive*) [ -n "$(systemctl list-jobs --no-legend "$unit")" ] || break ;;
