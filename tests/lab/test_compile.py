@@ -24,7 +24,7 @@ COMPILING = [entry.id for entry in load_catalog().requirements.values() if entry
 
 def site(lab_factory: LabFactory, folder: Path, suite: str, entry: str, *, flashinfer: bool) -> Site:
     """A bare host, and a runtime that compiles with what this entry of the catalogue pins."""
-    lab = lab_factory(f"compile-{suite}-{entry.partition('-')[0]}")
+    lab = lab_factory(f"{suite}-{entry.partition('-')[0]}")
     lab.up(1, suite)
     model = offer_checkpoint(lab, folder)
     files = wheels(lab.depot_dir / "wheels", flashinfer=flashinfer)
