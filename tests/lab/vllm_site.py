@@ -46,7 +46,9 @@ def installed(lab: Lab, folder: Path) -> Site:
 
 def linked(lab: Lab, folder: Path) -> Site:
     """With this machine's environment as the release that is planned."""
-    text = f"vllm=={VERSION} --hash=sha256:{(ROOT / 'ready').read_text().strip()}\n"
+    # The environment's own name tells its state.
+    state = hashlib.sha256(ROOT.resolve().name.encode()).hexdigest()
+    text = f"vllm=={VERSION} --hash=sha256:{state}\n"
     _compile()
     lab.up(1, "bookworm")
     # The layer of a host that runs is not to be touched.
