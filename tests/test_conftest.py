@@ -44,6 +44,9 @@ HOSTILE = {
     "HTTP_PROXY": "http://127.0.0.1:9",
     "ALL_PROXY": "socks5://127.0.0.1:9",
     "CUDA_VISIBLE_DEVICES": "7",
+    "GIT_DIR": "/nonexistent/.git",
+    "GIT_WORK_TREE": "/nonexistent",
+    "GIT_INDEX_FILE": "/nonexistent/.git/index",
 }
 # What reads most of the environment: the command line, the settings, the lab's names, programs that are called.
 SAMPLE = ("tests/settings", "tests/labunit", "tests/cli/test_example.py", "tests/cli/test_refusals.py", "tests/checks")
@@ -146,7 +149,7 @@ def hostile(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tests_of_settings_do_not_see_the_shell_that_started_them():
-    done = hostile("tests/labunit/test_box.py", "tests/cli/test_example.py")
+    done = hostile("tests/labunit/test_box.py", "tests/cli/test_example.py", "tests/tools/test_code.py")
     assert done.returncode == 0, done.stdout[-3000:]
 
 

@@ -1,15 +1,13 @@
-"""`make test-all` in parts: how jobs are divided, and that results are of exactly the code that was tested."""
+"""`make test-all` in parts: how jobs are divided, and what is reported of them."""
 
 from __future__ import annotations
-
-import subprocess
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tools.suite.jobs import Job, Lane
-from tools.suite.parts import Kept, code_of, divide, estimate, report
+from tools.suite.parts import Kept, divide, estimate, report
 from tools.suite.results import Result
 
 LANES = 3
@@ -48,51 +46,6 @@ def test_each_job_is_in_one_part_and_no_part_is_far_from_the_least(took, count, 
     # What a part has beyond another is at most one job, of each kind.
     ends = [estimate(part, seconds, LANES) for part in parts]
     assert max(ends) <= min(ends) + 2 * max(seconds.values())
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    (tmp_path / "a.py").write_text("1")
-    (tmp_path / "page.md").write_text("1")
-    (tmp_path / ".gitignore").write_text("build/\n")
-    (tmp_path / "build").mkdir()
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/shares.toml").write_text("1")
-    subprocess.run(["git", "add", "-A"], cwd=tmp_path, check=True)
-    return tmp_path
-
-
-@pytest.mark.parametrize("path", ["page.md", "tests/shares.toml", "build/x.py", "new.md"])
-def test_what_is_no_code_may_change(checkout, path):
-    before = code_of(checkout)
-    (checkout / path).write_text("2")
-    assert code_of(checkout) == before
-
-
-@pytest.mark.parametrize("path", ["a.py", "new.py", ".gitignore"])
-def test_code_may_not_committed_or_not(checkout, path):
-    before = code_of(checkout)
-    (checkout / path).write_text("2")
-    assert code_of(checkout) != before
-
-
-def test_a_file_that_went_was_renamed_or_made_a_program_is_other_code(checkout):
-    states = [code_of(checkout)]
-    (checkout / "a.py").chmod(0o755)
-    states.append(code_of(checkout))
-    (checkout / "a.py").rename(checkout / "b.py")
-    states.append(code_of(checkout))
-    (checkout / "b.py").unlink()
-    states.append(code_of(checkout))
-    assert len(set(states)) == 4
-
-
-def test_a_commit_alone_is_not(checkout):
-    before = code_of(checkout)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    subprocess.run(["git", *identity, "commit", "-qm", "x"], cwd=checkout, check=True)
-    assert code_of(checkout) == before
 
 
 def test_the_report_is_complete_or_says_what_is_missing_and_what_failed(tmp_path):

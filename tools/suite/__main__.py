@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from tools.suite import parts, shares
+from tools.suite.code import code_of
 from tools.suite.inotify import room_for_labs
 from tools.suite.jobs import LINT, Job, jobs_of, longest_first, with_preparations
 from tools.suite.results import Result, closing_code, closing_line
@@ -105,7 +106,7 @@ def _part(text: str) -> tuple[int, int]:
 def run_all(text: str = "1/1") -> int:
     """One part of everything but what needs a GPU, without what has passed already for this code."""
     part, count = _part(text)
-    code = parts.code_of(ROOT)
+    code = code_of(ROOT)
     kept = parts.Kept(BUILD / "test-all" / code)
     seconds = shares.load(ROOT).of("all")
     mine = parts.divide([*jobs_of(ROOT, "all"), LINT], seconds, count, _lanes())[part - 1]
@@ -125,7 +126,7 @@ def run_all(text: str = "1/1") -> int:
 
     results = _go("all", left, lambda room: Run(ROOT, "all", kept.folder / "logs", room, LIMIT["all"], keep))
     kept.add_wall(text, time.monotonic() - begun)
-    if parts.code_of(ROOT) != code:
+    if code_of(ROOT) != code:
         kept.clear()
         results.append(_failure("the code was changed while it was tested: nothing of this is kept"))
     every = [*before.values(), *results]
@@ -135,7 +136,7 @@ def run_all(text: str = "1/1") -> int:
 
 def report() -> int:
     """Everything that `make test-all` found out about this code."""
-    code = parts.code_of(ROOT)
+    code = code_of(ROOT)
     jobs = [*jobs_of(ROOT, "all"), LINT]
     kept = parts.Kept(BUILD / "test-all" / code)
     text, problems = parts.report(jobs, kept)
@@ -151,7 +152,7 @@ def record() -> int:
     """Write tests/shares.toml from the last runs in which everything passed."""
     jobs = [*jobs_of(ROOT, "all"), LINT]
     before = shares.load(ROOT)
-    places = {"test": BUILD / "suite" / "test" / "kept", "all": BUILD / "test-all" / parts.code_of(ROOT)}
+    places = {"test": BUILD / "suite" / "test" / "kept", "all": BUILD / "test-all" / code_of(ROOT)}
     found = {
         kind: [entry[0] for job in jobs if (entry := parts.Kept(path).get(job.name))] for kind, path in places.items()
     }

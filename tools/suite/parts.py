@@ -1,17 +1,13 @@
-"""The parts of `make test-all`: jobs divided by their recorded seconds, and results kept for exactly this code."""
+"""The parts of `make test-all`: jobs divided by their recorded seconds, and the results that are kept."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools.suite import shares
 from tools.suite.jobs import Job, Lane
 from tools.suite.results import Result
 
@@ -40,24 +36,6 @@ def divide(jobs: Sequence[Job], seconds: Mapping[str, float], count: int, lanes:
 
 def _sum(part: Sequence[Job], seconds: Mapping[str, float]) -> float:
     return sum(seconds.get(job.name, UNKNOWN) for job in part)
-
-
-def code_of(root: Path) -> str:
-    """Names what is tested: every file that git does not ignore, committed or not.
-
-    Without pages, which `make test` reads itself on each change, and without the durations, which decide nothing.
-    """
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=root, check=True, capture_output=True).stdout.split(b"\0")
-    digest = hashlib.sha256()
-    for name in sorted(set(names) - {b"", shares.FILE.encode()}):
-        path = root / os.fsdecode(name)
-        if path.suffix == ".md" or not (path.is_symlink() or path.is_file()):
-            continue
-        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-        mode = b"link" if path.is_symlink() else b"x" if os.access(path, os.X_OK) else b"-"
-        digest.update(b"%s %s %s\n" % (hashlib.sha256(content).hexdigest().encode(), mode, name))
-    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
