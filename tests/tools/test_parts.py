@@ -29,6 +29,8 @@ def test_labs_go_beside_each_other_and_beside_what_computes():
     assert estimate([*labs, lab("d")], seconds, LANES) == pytest.approx(1300 / 3)
     assert estimate([cpu("d"), cpu("a")], seconds, LANES) == 700
     assert estimate([], seconds, LANES) == 0
+    machines = [Job(name, Lane.LAB, tests=("x",), needs=frozenset({"vagrant"})) for name in "ab"]
+    assert estimate(machines, seconds, LANES) == 600
 
 
 @given(

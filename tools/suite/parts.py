@@ -18,11 +18,15 @@ WALL = "wall.json"
 
 
 def estimate(jobs: Sequence[Job], seconds: Mapping[str, float], lanes: int) -> float:
-    """How long a part takes: labs beside each other, and beside them what computes, one after another."""
+    """How long a part takes: labs beside each other, and beside them what computes, one after another.
+
+    Jobs with virtual machines are never beside each other.
+    """
     took = {job.name: seconds.get(job.name, UNKNOWN) for job in jobs}
     labs = [took[job.name] for job in jobs if job.lane is Lane.LAB]
     others = [took[job.name] for job in jobs if job.lane is Lane.CPU]
-    return max([sum(labs) / lanes, sum(others), *took.values(), 0.0])
+    machines = [took[job.name] for job in jobs if job.machines]
+    return max([sum(labs) / lanes, sum(others), sum(machines), *took.values(), 0.0])
 
 
 def divide(jobs: Sequence[Job], seconds: Mapping[str, float], count: int, lanes: int) -> list[list[Job]]:
