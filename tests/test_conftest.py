@@ -102,6 +102,11 @@ def test_a_question_that_does_not_arise_is_no_failure(tmp_path):
     assert (done.returncode, "1 passed, 1 skipped" in done.stdout) == (0, True), done.stdout
 
 
+def test_nor_is_a_run_that_has_nothing_else_to_ask(tmp_path):
+    done = pytest_of(tmp_path, NOTHING_TO_ASK, CI="1")
+    assert (done.returncode, "1 skipped" in done.stdout) == (0, True), done.stdout
+
+
 def test_a_module_that_skips_itself_is_a_failure_where_everything_is_required(tmp_path):
     done = pytest_of(tmp_path, "import pytest\n\npytest.importorskip('nowhere_to_be_found')\n", CI="1")
     assert done.returncode != 0

@@ -61,10 +61,11 @@ def test_the_report_is_complete_or_says_what_is_missing_and_what_failed(tmp_path
     assert problems == ["lab/b: not run for this code", "cli: 3 passed, 1 failed"]
     assert "part 1/2: 2.0 minutes, in which 1.0 minutes of jobs" in text
     kept.put(Result("cli", 58.0, passed=4), "2/2")
-    kept.put(Result("lab/b", 1.0, passed=1), "2/2")
+    kept.put(Result("lab/b", 1.0, idle=True), "2/2")
     text, problems = report(jobs, kept)
     assert problems == []
     assert [line.split()[1] for line in text.splitlines()[:3]] == ["lab/a", "lab/b", "cli"]
+    assert "its markers leave all of it out" in text
 
 
 def test_results_that_are_of_no_code_are_forgotten(tmp_path):

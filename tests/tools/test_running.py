@@ -273,3 +273,18 @@ def test_labs_that_cannot_be_taken_down_do_not_hold_the_run_up(tmp_path, monkeyp
     monkeypatch.setattr(running, "REMOVE_S", 0.5)
     running.remove_labs(tmp_path)
     assert "labs of killed tests are not down after" in capsys.readouterr().out
+
+
+def test_what_is_left_out_has_to_be_by_a_marker(run):
+    marked = "import pytest\n@pytest.mark.full\ndef test_a(): pass\n"
+    jobs = [job(run, "marked", marked), job(run, "hidden", "def test_hidden(): pass\ndef test_b(): pass\n")]
+    (run.root / "conftest.py").write_text("""
+def pytest_collection_modifyitems(config, items):
+    left = [item for item in items if item.name == "test_hidden"]
+    items[:] = [item for item in items if item not in left]
+    config.hook.pytest_deselected(items=left)
+""")
+    results = {result.name: result for result in run.do(jobs)}
+    assert results["lab/marked"].idle
+    assert results["lab/marked"].good
+    assert results["lab/hidden"].words == "1 passed; 1 left out otherwise than by markers"

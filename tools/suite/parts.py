@@ -96,8 +96,7 @@ def report(jobs: Sequence[Job], kept: Kept) -> tuple[str, list[str]]:
         seconds[part] = seconds.get(part, 0.0) + result.seconds
         if not result.good:
             problems.append(f"{job.name}: {result.words}")
-        if not result.idle:
-            rows.append(f"{part:>6}  {result.name:36} {result.seconds:6.0f} s  {result.words}")
+        rows.append(f"{part:>6}  {result.name:36} {result.seconds:6.0f} s  {result.words}")
     for part, wall in sorted(kept.wall().items()):
         rows.append(f"part {part}: {wall / 60:.1f} minutes, in which {seconds.get(part, 0.0) / 60:.1f} minutes of jobs")
     return "\n".join(rows), problems
