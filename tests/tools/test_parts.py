@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -66,6 +68,17 @@ def test_the_report_is_complete_or_says_what_is_missing_and_what_failed(tmp_path
     assert problems == []
     assert [line.split()[1] for line in text.splitlines()[:3]] == ["lab/a", "lab/b", "cli"]
     assert "its markers leave all of it out" in text
+
+
+def test_parts_of_several_machines_are_put_together_by_copying(tmp_path):
+    for number in ("1", "2"):
+        one = Kept(tmp_path / number)
+        one.put(Result(f"lab/{number}", 60.0, passed=1), f"{number}/2")
+        one.add_wall(f"{number}/2", 60.0)
+        shutil.copytree(one.folder, tmp_path / "both", dirs_exist_ok=True)
+    text, problems = report([lab("lab/1"), lab("lab/2")], Kept(tmp_path / "both"))
+    assert problems == []
+    assert [line.partition(":")[0] for line in text.splitlines()[2:]] == ["part 1/2", "part 2/2"]
 
 
 def test_results_that_are_of_no_code_are_forgotten(tmp_path):

@@ -14,7 +14,7 @@ from tools.suite.results import Result
 # What a job may take that nobody has timed yet.
 UNKNOWN = 300.0
 LONGEST_PART = 45 * 60.0
-WALL = "wall.json"
+WALL = "wall"
 
 
 def estimate(jobs: Sequence[Job], seconds: Mapping[str, float], lanes: int) -> float:
@@ -70,14 +70,15 @@ class Kept:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add_wall(self, part: str, seconds: float) -> None:
-        """A part was run for so long; it may be run in several goes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / WALL).write_text(json.dumps(self.wall() | {part: self.wall().get(part, 0.0) + seconds}))
+        """A part was run for so long; it may be run in several goes. A file for each: other machines add theirs."""
+        path = self.folder / WALL / f"{part.replace('/', '-')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"part": part, "seconds": self.wall().get(part, 0.0) + seconds}), encoding="utf-8")
 
     def wall(self) -> dict[str, float]:
         """Seconds of each part, as a clock on the wall has them."""
-        path = self.folder / WALL
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        entries = [json.loads(path.read_text(encoding="utf-8")) for path in (self.folder / WALL).glob("*.json")]
+        return {entry["part"]: entry["seconds"] for entry in entries}
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
