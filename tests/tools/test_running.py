@@ -169,7 +169,11 @@ def runner_of(run: Run, lanes: int, *names: str) -> Iterator[subprocess.Popen[st
     job(run, "a", WAITS)
     job(run, "b", WAITS)
     command = [sys.executable, "-c", PROGRAM, str(lanes), *names]
-    with subprocess.Popen(command, cwd=run.root, stdout=subprocess.PIPE, text=True, start_new_session=True) as runner:
+    # One that is killed leaves its jobs' temporary folders.
+    environment = {**os.environ, "TMPDIR": str(run.root)}
+    with subprocess.Popen(
+        command, cwd=run.root, env=environment, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as runner:
         try:
             for name in "ab":
                 until(run.root / f"tests/test_{name}.up")
