@@ -28,11 +28,14 @@ test-all: setup
 	@$(BIN)/python -m tools.suite all $(PART)
 
 # The complete result of test-all for this code; an error where any of it is missing or failed.
-test-all-report: $(VENV)/ready
+# An environment that is not up to date will do: tests may be at work in it.
+test-all-report:
+	@[ -e $(VENV)/ready ] || tools/venv.sh $(PYTHON) $(VENV)
 	@$(BIN)/python -m tools.suite report
 
 # Write tests/shares.toml anew from the last runs in which everything passed.
-record-shares: $(VENV)/ready
+record-shares:
+	@[ -e $(VENV)/ready ] || tools/venv.sh $(PYTHON) $(VENV)
 	@$(BIN)/python -m tools.suite record
 
 test-quick: setup lint
@@ -91,6 +94,9 @@ requirements:
 # some of them only.
 runtime-requirements: setup
 	$(BIN)/python tools/runtime_requirements.py $(IDS)
+
+# Other code than this checkout's, or none of it.
+unexport PYTHONPATH PYTHONSAFEPATH
 
 # A test that is skipped for want of something is a failed one there.
 test test-all test-vagrant: export RACKSERVE_REQUIRE_ALL := 1

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import re
 
+from tools.suite.environment import GIT
+
 # Which lab, box or machine the operator is at work with, how the terminal is drawn, and what a unit gives our programs.
 _OPERATORS = re.compile(
     r"RACKSERVE_(LAB|LAB_BACKEND|BOX|BOX_KEY|DRIVER|USER|GROUP|GPU|DIGEST)|VAGRANT_.*|LC_.*|LANGUAGE"
     r"|COLUMNS|LINES|(NO|FORCE)_COLOR|CLICOLOR(_FORCE)?|CUDA_.*|HIP_.*|ROCR_.*|HF_.*|NOTIFY_SOCKET|CURL_HOME"
     r"|PYTHON(UTF8|IOENCODING|WARNINGS|OPTIMIZE|STARTUP)"
+    rf"|{GIT}"
 )
 # How this machine reaches mirrors, and where it keeps things.
 _MACHINES = re.compile(

@@ -12,7 +12,8 @@ from collections.abc import Iterable, Mapping
 
 import pytest
 
-DOES_NOT_ARISE = "does not arise here: "
+from tools.suite.results import DOES_NOT_ARISE
+
 _NO = {"", "0", "false", "no"}
 
 

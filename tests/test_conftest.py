@@ -44,6 +44,9 @@ HOSTILE = {
     "HTTP_PROXY": "http://127.0.0.1:9",
     "ALL_PROXY": "socks5://127.0.0.1:9",
     "CUDA_VISIBLE_DEVICES": "7",
+    "GIT_DIR": "/nonexistent/.git",
+    "GIT_WORK_TREE": "/nonexistent",
+    "GIT_INDEX_FILE": "/nonexistent/.git/index",
 }
 # What reads most of the environment: the command line, the settings, the lab's names, programs that are called.
 SAMPLE = ("tests/settings", "tests/labunit", "tests/cli/test_example.py", "tests/cli/test_refusals.py", "tests/checks")
@@ -99,6 +102,11 @@ def test_a_question_that_does_not_arise_is_no_failure(tmp_path):
     assert (done.returncode, "1 passed, 1 skipped" in done.stdout) == (0, True), done.stdout
 
 
+def test_nor_is_a_run_that_has_nothing_else_to_ask(tmp_path):
+    done = pytest_of(tmp_path, NOTHING_TO_ASK, CI="1")
+    assert (done.returncode, "1 skipped" in done.stdout) == (0, True), done.stdout
+
+
 def test_a_module_that_skips_itself_is_a_failure_where_everything_is_required(tmp_path):
     done = pytest_of(tmp_path, "import pytest\n\npytest.importorskip('nowhere_to_be_found')\n", CI="1")
     assert done.returncode != 0
@@ -146,7 +154,7 @@ def hostile(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_tests_of_settings_do_not_see_the_shell_that_started_them():
-    done = hostile("tests/labunit/test_box.py", "tests/cli/test_example.py")
+    done = hostile("tests/labunit/test_box.py", "tests/cli/test_example.py", "tests/tools/test_code.py")
     assert done.returncode == 0, done.stdout[-3000:]
 
 

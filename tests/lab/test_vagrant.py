@@ -16,17 +16,11 @@ from rackserve.lab import vagrant
 from tests import needs
 from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Site
-from tests.lab.virtual import PROGRAMS, added_box, call, isolated, libvirt
+from tests.lab.virtual import BOX_S, BUILD_S, DESTROY_S, PROGRAMS, RUN_S, UP_S, added_box, call, isolated, libvirt
 
 pytestmark = [pytest.mark.vagrant, needs.root("vagrant", *PROGRAMS)]
 
 MACHINES = ("g1", "g2")
-# One for each step. Emulated machines on cores that others use too take ten times what they take by themselves.
-BOX_S = 1200
-BUILD_S = 2400
-UP_S = 1800
-RUN_S = 1200
-DESTROY_S = 240
 ASK = (
     'curl -sS http://127.0.0.1:8001/v1/chat/completions -H "Content-Type: application/json" '
     '-H "Authorization: Bearer $(sudo cat /etc/rackserve/credentials/chat/api-key)" '

@@ -28,7 +28,15 @@ _DAEMONS = 'virtlogd >"$1/virtlogd.log" 2>&1 & libvirtd >"$1/libvirtd.log" 2>&1 
 # but libvirt cannot carry what is mounted there into a guest's own /dev, so guests get none.
 _WITHOUT_KVM = 'mount --bind "$1/no-kvm" /dev/kvm && mount --bind "$1/qemu.conf" /etc/libvirt/qemu.conf && { '
 _ANSWERS_S = 120
+# Deadlines of the steps, two to five times what they take on two cores that emulate and have other work. A job has time
+# for all of them: tools/suite/jobs.py.
+BUILD_S = 1500
+BOX_S = 450
 ADD_S = 300
+UP_S = 500
+RUN_S = 400
+DESTROY_S = 240
+STEPS_S = (BUILD_S, BOX_S, _ANSWERS_S, ADD_S, UP_S, RUN_S, RUN_S, RUN_S, DESTROY_S)
 PROGRAMS = ("libvirtd", "virtlogd", "virsh", "qemu-system-x86_64", "setpriv", "unshare")
 
 

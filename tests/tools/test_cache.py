@@ -90,6 +90,26 @@ def test_what_killed_runs_were_making_goes_and_what_others_make_stays(folder):
     assert [path.name for path in folder.glob("wheels/*.making")] == ["def.making"]
 
 
+def test_a_removal_that_is_killed_leaves_no_half_of_an_entry(monkeypatch):
+    old = cached("wheels", ("old",), write("whole"))
+    (old / "more").touch()
+    for number in range(cache.KEPT):
+        cached("wheels", (str(number),), write(""))
+    age(old, cache.LATELY * 2)
+
+    def killed(path: Path, **_: object) -> None:
+        if path.exists():
+            next(path.iterdir()).unlink()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            cached("wheels", ("0",), write(""))
+    assert not old.exists()
+    assert (cached("wheels", ("old",), write("anew")) / "made").read_text() == "anew"
+
+
 def test_where_it_is(monkeypatch, tmp_path):
     monkeypatch.delenv("RACKSERVE_TEST_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 
 from tools.suite.inotify import WANTED, room_for_labs
 
 
 @pytest.fixture
-def limit(tmp_path):
+def limit(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "limit").write_text("128\n")
     return tmp_path / "limit"
 
@@ -63,6 +66,37 @@ def test_where_it_cannot_be_raised_fewer_labs_run_at_once(limit, monkeypatch):
     assert said == [f"{limit} is 128 and cannot be raised (Read-only file system): fewer labs at once"]
 
 
-def test_who_may_not_take_the_lock_has_no_labs(limit):
-    with room_for_labs(3, print, limit, limit / "no" / "such" / "folder") as lanes:
+def test_what_somebody_has_set_since_stays(limit):
+    with room(limit):
+        left = limit.with_name("lock").read_text()
+    assert left == "128"
+    for value in ("8192", "256"):
+        # A run was killed, and left both.
+        limit.with_name("lock").write_text(left)
+        limit.write_text(value)
+        with room(limit):
+            assert int(limit.read_text()) >= WANTED
+        assert int(limit.read_text()) == int(value)
+
+
+def test_what_somebody_sets_meanwhile_stays(limit):
+    with room(limit):
+        limit.write_text("4096")
+    assert limit.read_text() == "4096"
+    with room(limit):
+        assert limit.read_text() == "4096"
+    assert limit.read_text() == "4096"
+
+
+def test_who_is_not_root_has_no_labs_and_takes_no_lock(limit, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with room(limit) as lanes:
         assert lanes == 3
+    assert limit.read_text() == "128\n"
+    assert not limit.with_name("lock").exists()
+
+
+def test_root_without_the_lock_is_told(limit):
+    lock = limit.with_name("no") / "lock"
+    with pytest.raises(SystemExit, match=f"{lock}: No such file or directory"), room_for_labs(3, print, limit, lock):
+        pass

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.lab import virtual
 from tools.suite.jobs import LINT, PREPARATIONS, Job, Lane, jobs_of, longest_first, with_preparations
 from tools.suite.schedule import Room, next_job
 
@@ -94,3 +95,18 @@ def test_a_job_waits_for_its_preparation_and_others_go_before_it():
     waiting = [cpu("long", "contract"), cpu("short")]
     assert next_job(waiting, [], {}, ROOM) == cpu("short")
     assert next_job(waiting, [], {"prepare/contract": False}, ROOM) == waiting[0]
+
+
+def test_virtual_machines_are_one_jobs_at_a_time():
+    first, second = lab("first", "vagrant"), lab("second", "vagrant")
+    prepared = {"prepare/vagrant": True}
+    assert next_job([second, lab("other")], [first], prepared, ROOM) == lab("other")
+    assert next_job([second], [lab("other")], prepared, ROOM) == second
+
+
+def test_the_limits_of_a_job_cover_the_deadlines_of_its_steps():
+    machines = lab("first", "vagrant")
+    assert sum(virtual.STEPS_S) <= machines.limit("all")
+    assert machines.grace >= virtual.DESTROY_S + 60
+    assert lab("other").limit("test") < lab("other").limit("all") < machines.limit("all")
+    assert lab("other").grace < machines.grace

@@ -1,15 +1,15 @@
-"""`make test-all` in parts: how jobs are divided, and that results are of exactly the code that was tested."""
+"""`make test-all` in parts: how jobs are divided, and what is reported of them."""
 
 from __future__ import annotations
 
-import subprocess
+import shutil
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from tools.suite.jobs import Job, Lane
-from tools.suite.parts import Kept, code_of, divide, estimate, report
+from tools.suite.parts import Kept, divide, estimate, report
 from tools.suite.results import Result
 
 LANES = 3
@@ -31,6 +31,8 @@ def test_labs_go_beside_each_other_and_beside_what_computes():
     assert estimate([*labs, lab("d")], seconds, LANES) == pytest.approx(1300 / 3)
     assert estimate([cpu("d"), cpu("a")], seconds, LANES) == 700
     assert estimate([], seconds, LANES) == 0
+    machines = [Job(name, Lane.LAB, tests=("x",), needs=frozenset({"vagrant"})) for name in "ab"]
+    assert estimate(machines, seconds, LANES) == 600
 
 
 @given(
@@ -50,51 +52,6 @@ def test_each_job_is_in_one_part_and_no_part_is_far_from_the_least(took, count, 
     assert max(ends) <= min(ends) + 2 * max(seconds.values())
 
 
-@pytest.fixture
-def checkout(tmp_path):
-    subprocess.run(["git", "init", "-q", tmp_path], check=True)
-    (tmp_path / "a.py").write_text("1")
-    (tmp_path / "page.md").write_text("1")
-    (tmp_path / ".gitignore").write_text("build/\n")
-    (tmp_path / "build").mkdir()
-    (tmp_path / "tests").mkdir()
-    (tmp_path / "tests/shares.toml").write_text("1")
-    subprocess.run(["git", "add", "-A"], cwd=tmp_path, check=True)
-    return tmp_path
-
-
-@pytest.mark.parametrize("path", ["page.md", "tests/shares.toml", "build/x.py", "new.md"])
-def test_what_is_no_code_may_change(checkout, path):
-    before = code_of(checkout)
-    (checkout / path).write_text("2")
-    assert code_of(checkout) == before
-
-
-@pytest.mark.parametrize("path", ["a.py", "new.py", ".gitignore"])
-def test_code_may_not_committed_or_not(checkout, path):
-    before = code_of(checkout)
-    (checkout / path).write_text("2")
-    assert code_of(checkout) != before
-
-
-def test_a_file_that_went_was_renamed_or_made_a_program_is_other_code(checkout):
-    states = [code_of(checkout)]
-    (checkout / "a.py").chmod(0o755)
-    states.append(code_of(checkout))
-    (checkout / "a.py").rename(checkout / "b.py")
-    states.append(code_of(checkout))
-    (checkout / "b.py").unlink()
-    states.append(code_of(checkout))
-    assert len(set(states)) == 4
-
-
-def test_a_commit_alone_is_not(checkout):
-    before = code_of(checkout)
-    identity = ["-c", "user.name=a", "-c", "user.email=a@example.org"]
-    subprocess.run(["git", *identity, "commit", "-qm", "x"], cwd=checkout, check=True)
-    assert code_of(checkout) == before
-
-
 def test_the_report_is_complete_or_says_what_is_missing_and_what_failed(tmp_path):
     kept = Kept(tmp_path / "kept")
     jobs = [lab("lab/a"), lab("lab/b"), cpu("cli")]
@@ -106,10 +63,22 @@ def test_the_report_is_complete_or_says_what_is_missing_and_what_failed(tmp_path
     assert problems == ["lab/b: not run for this code", "cli: 3 passed, 1 failed"]
     assert "part 1/2: 2.0 minutes, in which 1.0 minutes of jobs" in text
     kept.put(Result("cli", 58.0, passed=4), "2/2")
-    kept.put(Result("lab/b", 1.0, passed=1), "2/2")
+    kept.put(Result("lab/b", 1.0, idle=True), "2/2")
     text, problems = report(jobs, kept)
     assert problems == []
     assert [line.split()[1] for line in text.splitlines()[:3]] == ["lab/a", "lab/b", "cli"]
+    assert "its markers leave all of it out" in text
+
+
+def test_parts_of_several_machines_are_put_together_by_copying(tmp_path):
+    for number in ("1", "2"):
+        one = Kept(tmp_path / number)
+        one.put(Result(f"lab/{number}", 60.0, passed=1), f"{number}/2")
+        one.add_wall(f"{number}/2", 60.0)
+        shutil.copytree(one.folder, tmp_path / "both", dirs_exist_ok=True)
+    text, problems = report([lab("lab/1"), lab("lab/2")], Kept(tmp_path / "both"))
+    assert problems == []
+    assert [line.partition(":")[0] for line in text.splitlines()[2:]] == ["part 1/2", "part 2/2"]
 
 
 def test_results_that_are_of_no_code_are_forgotten(tmp_path):

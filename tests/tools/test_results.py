@@ -12,12 +12,11 @@ from tools.suite.results import Result, closing_code, closing_line, judge, read_
 JOB = Job("lab/test_a", Lane.LAB, tests=("tests/lab/test_a.py",))
 
 
-def lines(*outcomes: str, ended: int | None = 0, deselected: int = 0) -> str:
+def lines(*outcomes: str, ended: int | None = 0, deselected: int = 0, unmarked: int = 0, why: str = "no gcc") -> str:
     entries: list[dict[str, object]] = [
-        {"test": str(number), "outcome": outcome, "seconds": 1.0, "why": "no gcc"}
-        for number, outcome in enumerate(outcomes)
+        {"test": str(number), "outcome": outcome, "seconds": 1.0, "why": why} for number, outcome in enumerate(outcomes)
     ]
-    entries += [] if ended is None else [{"ended": ended, "deselected": deselected}]
+    entries += [] if ended is None else [{"ended": ended, "deselected": deselected, "unmarked": unmarked}]
     return "".join(json.dumps(entry) + "\n" for entry in entries)
 
 
@@ -40,6 +39,8 @@ def test_all_passed():
         (0, lines(), "no tests were found"),
         (0, lines("skipped", "skipped"), "everything was skipped: no gcc"),
         (1, lines("passed", ended=1), "exit code 1"),
+        (5, lines(ended=5, deselected=3, unmarked=2), "2 left out otherwise than by markers"),
+        (0, lines("passed", deselected=1, unmarked=1), "1 left out otherwise than by markers"),
     ],
 )
 def test_what_is_a_failure(code, text, problem):
@@ -53,6 +54,15 @@ def test_a_module_that_the_markers_leave_out_is_no_failure():
     result = judge(JOB, 2.0, 5, lines(ended=5, deselected=3))
     assert result.good
     assert result.idle
+    assert result.words == "its markers leave all of it out"
+
+
+def test_a_module_that_has_nothing_to_ask_here_is_no_failure():
+    nothing = lines("skipped", "skipped", why="Skipped: does not arise here: libvirt runs by itself")
+    result = judge(JOB, 2.0, 0, nothing)
+    assert (result.good, result.words) == (True, "2 skipped")
+    beside = lines("skipped", ended=None)
+    assert judge(JOB, 2.0, 0, beside + nothing).problem == "everything was skipped: no gcc"
 
 
 @pytest.mark.parametrize(("code", "good"), [(0, True), (2, False)])

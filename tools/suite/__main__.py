@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import cast
 
 from tools.suite import parts, shares
+from tools.suite.code import code_of, commit_of, touched_since, uncommitted
 from tools.suite.inotify import room_for_labs
 from tools.suite.jobs import LINT, Job, jobs_of, longest_first, with_preparations
 from tools.suite.results import Result, closing_code, closing_line
@@ -22,8 +23,6 @@ from tools.suite.schedule import Room
 ROOT = Path(__file__).resolve().parents[2]
 BUILD = ROOT / "build"
 LANES = 3
-# A job that takes longer hangs. Each has a time of its own in neither kind of run.
-LIMIT = {"test": 20 * 60.0, "all": 40 * 60.0}
 
 
 def main() -> None:
@@ -34,8 +33,17 @@ def main() -> None:
         sys.exit(__doc__)
     # Read while it goes on, through a pipe too.
     cast("TextIOWrapper", sys.stdout).reconfigure(line_buffering=True)
-    with nullcontext() if word == "report" else _alone():
-        sys.exit(known[word](*others))
+    try:
+        with nullcontext() if word == "report" else _alone():
+            code = known[word](*others)
+            sys.stdout.flush()
+    except KeyboardInterrupt:
+        sys.exit("interrupted")
+    except OSError as error:
+        # What the interpreter has still to write goes nowhere either.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(f"the run was broken off, and what ran was ended: {error}")
+    sys.exit(code)
 
 
 @contextmanager
@@ -81,16 +89,16 @@ def run_test() -> int:
     """What has to pass before a change lands."""
     folder = BUILD / "suite" / "test"
     jobs = [*jobs_of(ROOT, "test"), LINT]
-    results = _go("test", jobs, lambda room: Run(ROOT, "test", folder, room, LIMIT["test"]))
+    results = _go("test", jobs, lambda room: Run(ROOT, "test", folder, room))
     found = shares.folders(jobs, results)
-    recorded = shares.load(ROOT).shares
+    recorded = shares.load(ROOT).tests
     print(f"\n{shares.table(found, recorded)}\n")
     if closing_code(results) == 0:
         kept = parts.Kept(folder / "kept")
         kept.clear()
         for result in results:
             kept.put(result, "1/1")
-        results += [_failure(sentence) for sentence in shares.grown(found, recorded)]
+        results += [_failure(sentence) for sentence in shares.grown(shares.seconds_of(jobs, results), recorded)]
     print(closing_line(results))
     return closing_code(results)
 
@@ -105,7 +113,7 @@ def _part(text: str) -> tuple[int, int]:
 def run_all(text: str = "1/1") -> int:
     """One part of everything but what needs a GPU, without what has passed already for this code."""
     part, count = _part(text)
-    code = parts.code_of(ROOT)
+    code = code_of(ROOT)
     kept = parts.Kept(BUILD / "test-all" / code)
     seconds = shares.load(ROOT).of("all")
     mine = parts.divide([*jobs_of(ROOT, "all"), LINT], seconds, count, _lanes())[part - 1]
@@ -119,27 +127,34 @@ def run_all(text: str = "1/1") -> int:
         print(f"that is longer than {parts.LONGEST_PART / 60:.0f} minutes: more parts, such as PART=1/{count + 1}")
     begun = time.monotonic()
 
+    touched = []
+
     def keep(job: Job, result: Result) -> None:
-        if job in left:
+        if touched_since(ROOT, time.time() - result.seconds) or code_of(ROOT) != code:
+            touched.append(job.name)
+        elif job in left:
             kept.put(result, text)
 
-    results = _go("all", left, lambda room: Run(ROOT, "all", kept.folder / "logs", room, LIMIT["all"], keep))
+    results = _go("all", left, lambda room: Run(ROOT, "all", kept.folder / "logs", room, keep))
     kept.add_wall(text, time.monotonic() - begun)
-    if parts.code_of(ROOT) != code:
-        kept.clear()
-        results.append(_failure("the code was changed while it was tested: nothing of this is kept"))
+    if touched:
+        sentence = f"the code was written to while it was tested: {len(touched)} results are not kept"
+        results.append(_failure(f"{sentence} ({', '.join(touched)})"))
     every = [*before.values(), *results]
     print(closing_line(every))
-    return closing_code(every)
+    # A part may have no test; that something passed is for the report to say.
+    return 0 if all(result.good for result in every) else 1
 
 
 def report() -> int:
     """Everything that `make test-all` found out about this code."""
-    code = parts.code_of(ROOT)
+    code = code_of(ROOT)
     jobs = [*jobs_of(ROOT, "all"), LINT]
     kept = parts.Kept(BUILD / "test-all" / code)
     text, problems = parts.report(jobs, kept)
-    print(f"make test-all of code {code}\n{text}")
+    commit = commit_of(ROOT)
+    problems += [f"{name}: not as in commit {commit}" for name in uncommitted(ROOT)]
+    print(f"make test-all of commit {commit}, code {code}\n{text}")
     if problems:
         print("not complete:", *problems, sep="\n  ")
     every = [found[0] for job in jobs if (found := kept.get(job.name))]
@@ -150,18 +165,24 @@ def report() -> int:
 def record() -> int:
     """Write tests/shares.toml from the last runs in which everything passed."""
     jobs = [*jobs_of(ROOT, "all"), LINT]
-    before = shares.load(ROOT)
-    places = {"test": BUILD / "suite" / "test" / "kept", "all": BUILD / "test-all" / parts.code_of(ROOT)}
+    places = {"test": BUILD / "suite" / "test" / "kept", "all": BUILD / "test-all" / code_of(ROOT)}
     found = {
-        kind: [entry[0] for job in jobs if (entry := parts.Kept(path).get(job.name))] for kind, path in places.items()
+        kind: {job.name: entry[0] for job in jobs if (entry := parts.Kept(path).get(job.name))}
+        for kind, path in places.items()
     }
+    missing = [job.name for job in jobs if job.name not in found["test"]]
+    if found["test"] and missing:
+        sys.exit(f"the last `make test` that passed had no {', '.join(missing)}: `make test` first, then record it")
+    before = shares.load(ROOT).seconds
     seconds = {
-        kind: {result.name: result.seconds for result in results if result.good and not result.idle}
-        or before.seconds.get(kind, {})
+        kind: shares.merged(
+            {} if kind == "test" and results else before.get(kind, {}),
+            {name: result.seconds for name, result in results.items() if result.good and not result.idle},
+            jobs,
+        )
         for kind, results in found.items()
     }
-    of_test = {folder.name: folder.share for folder in shares.folders(jobs, found["test"])}
-    shares.save(ROOT, shares.Recorded(of_test if found["test"] else before.shares, seconds))
+    shares.save(ROOT, shares.Recorded(seconds))
     print(f"{shares.FILE} is written anew from " + " and ".join(f"{len(found[kind])} jobs of {kind}" for kind in found))
     return 0
 

@@ -75,8 +75,14 @@ def _prune(place: Path) -> None:
     """Remove entries that nothing has used lately, but for the newest; and what killed runs were making."""
     entries = [path for path in place.iterdir() if path.is_dir() and path.suffix != ".making"]
     newest = sorted(entries, key=lambda path: -path.stat().st_mtime)
-    old = [path for path in newest[KEPT:] if time.time() - path.stat().st_mtime > LATELY]
-    for path in [*old, *place.glob("*.making")]:
+    for path in newest[KEPT:]:
+        with _locked(place / f"{path.name}.lock", wait=False) as mine:
+            if mine and path.exists() and time.time() - path.stat().st_mtime > LATELY:
+                making = path.with_name(f"{path.name}.making")
+                shutil.rmtree(making, ignore_errors=True)
+                # At once: half of an entry would be taken for a whole one.
+                path.rename(making)
+    for path in place.glob("*.making"):
         with _locked(place / f"{path.stem}.lock", wait=False) as mine:
             if mine:
                 shutil.rmtree(path, ignore_errors=True)

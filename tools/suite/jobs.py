@@ -10,6 +10,14 @@ from pathlib import Path
 
 # Everything but what needs another machine, and what `make test-all` alone has time for.
 CHOSEN = {"test": "not full and not vagrant and not gpu", "all": "not gpu"}
+# tests/examples.py says what this is for.
+OPTIONS = {"test": (), "all": ("--hypothesis-profile=many",)}
+# A job that takes longer hangs. Virtual machines have steps with deadlines of their own: tests/lab/virtual.py.
+LIMIT = {"test": 20 * 60.0, "all": 40 * 60.0}
+LIMIT_OF_MACHINES = 75 * 60.0
+# What a job gets to take its labs or machines down after it was told to end.
+GRACE = 120.0
+GRACE_OF_MACHINES = 360.0
 # Each module of these is a job: it takes minutes, and has labs of its own.
 APART = ("lab",)
 # What a module that asks real runtimes, or reads real models' configs, waits for.
@@ -41,6 +49,20 @@ class Job:
     def folder(self) -> str:
         """The folder of tests that its seconds count for."""
         return self.name.partition("/")[0]
+
+    @property
+    def machines(self) -> bool:
+        """Whether it boots virtual machines, by daemons of which a machine has one."""
+        return "vagrant" in self.needs
+
+    def limit(self, kind: str) -> float:
+        """Seconds after which it hangs. kind: of the run, as in CHOSEN."""
+        return LIMIT_OF_MACHINES if self.machines else LIMIT[kind]
+
+    @property
+    def grace(self) -> float:
+        """Seconds after which it is killed, once it was told to end."""
+        return GRACE_OF_MACHINES if self.machines else GRACE
 
 
 PREPARATIONS = {

@@ -1,32 +1,32 @@
-"""The parts of `make test-all`: jobs divided by their recorded seconds, and results kept for exactly this code."""
+"""The parts of `make test-all`: jobs divided by their recorded seconds, and the results that are kept."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from tools.suite import shares
 from tools.suite.jobs import Job, Lane
 from tools.suite.results import Result
 
 # What a job may take that nobody has timed yet.
 UNKNOWN = 300.0
 LONGEST_PART = 45 * 60.0
-WALL = "wall.json"
+WALL = "wall"
 
 
 def estimate(jobs: Sequence[Job], seconds: Mapping[str, float], lanes: int) -> float:
-    """How long a part takes: labs beside each other, and beside them what computes, one after another."""
+    """How long a part takes: labs beside each other, and beside them what computes, one after another.
+
+    Jobs with virtual machines are never beside each other.
+    """
     took = {job.name: seconds.get(job.name, UNKNOWN) for job in jobs}
     labs = [took[job.name] for job in jobs if job.lane is Lane.LAB]
     others = [took[job.name] for job in jobs if job.lane is Lane.CPU]
-    return max([sum(labs) / lanes, sum(others), *took.values(), 0.0])
+    machines = [took[job.name] for job in jobs if job.machines]
+    return max([sum(labs) / lanes, sum(others), sum(machines), *took.values(), 0.0])
 
 
 def divide(jobs: Sequence[Job], seconds: Mapping[str, float], count: int, lanes: int) -> list[list[Job]]:
@@ -40,24 +40,6 @@ def divide(jobs: Sequence[Job], seconds: Mapping[str, float], count: int, lanes:
 
 def _sum(part: Sequence[Job], seconds: Mapping[str, float]) -> float:
     return sum(seconds.get(job.name, UNKNOWN) for job in part)
-
-
-def code_of(root: Path) -> str:
-    """Names what is tested: every file that git does not ignore, committed or not.
-
-    Without pages, which `make test` reads itself on each change, and without the durations, which decide nothing.
-    """
-    listed = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    names = subprocess.run(listed, cwd=root, check=True, capture_output=True).stdout.split(b"\0")
-    digest = hashlib.sha256()
-    for name in sorted(set(names) - {b"", shares.FILE.encode()}):
-        path = root / os.fsdecode(name)
-        if path.suffix == ".md" or not (path.is_symlink() or path.is_file()):
-            continue
-        content = str(path.readlink()).encode() if path.is_symlink() else path.read_bytes()
-        mode = b"link" if path.is_symlink() else b"x" if os.access(path, os.X_OK) else b"-"
-        digest.update(b"%s %s %s\n" % (hashlib.sha256(content).hexdigest().encode(), mode, name))
-    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +70,15 @@ class Kept:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def add_wall(self, part: str, seconds: float) -> None:
-        """A part was run for so long; it may be run in several goes."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        (self.folder / WALL).write_text(json.dumps(self.wall() | {part: self.wall().get(part, 0.0) + seconds}))
+        """A part was run for so long; it may be run in several goes. A file for each: other machines add theirs."""
+        path = self.folder / WALL / f"{part.replace('/', '-')}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps({"part": part, "seconds": self.wall().get(part, 0.0) + seconds}), encoding="utf-8")
 
     def wall(self) -> dict[str, float]:
         """Seconds of each part, as a clock on the wall has them."""
-        path = self.folder / WALL
-        return dict(json.loads(path.read_text())) if path.exists() else {}
+        entries = [json.loads(path.read_text(encoding="utf-8")) for path in (self.folder / WALL).glob("*.json")]
+        return {entry["part"]: entry["seconds"] for entry in entries}
 
     def _path(self, name: str) -> Path:
         return self.folder / f"{name}.json"
@@ -114,8 +97,7 @@ def report(jobs: Sequence[Job], kept: Kept) -> tuple[str, list[str]]:
         seconds[part] = seconds.get(part, 0.0) + result.seconds
         if not result.good:
             problems.append(f"{job.name}: {result.words}")
-        if not result.idle:
-            rows.append(f"{part:>6}  {result.name:36} {result.seconds:6.0f} s  {result.words}")
+        rows.append(f"{part:>6}  {result.name:36} {result.seconds:6.0f} s  {result.words}")
     for part, wall in sorted(kept.wall().items()):
         rows.append(f"part {part}: {wall / 60:.1f} minutes, in which {seconds.get(part, 0.0) / 60:.1f} minutes of jobs")
     return "\n".join(rows), problems

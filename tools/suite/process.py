@@ -10,20 +10,22 @@ import sys
 import tempfile
 import time
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 from tools.suite import recorder
-from tools.suite.jobs import CHOSEN, Job
+from tools.suite.environment import clean
+from tools.suite.jobs import CHOSEN, OPTIONS, Job
 from tools.suite.results import Result, judge, read_lines
 
-# What a job gets to take its labs down after it was told to end.
-GRACE = 120.0
+# Where the runner itself is killed, its jobs are told to end by the kernel.
+_ENDS_WITH_US = ("setpriv", "--pdeathsig", "INT")
 
 
 class Process:
-    """A job that runs. kind: of the run, as in CHOSEN. folder: where its log and results go. limit: seconds."""
+    """A job that runs. kind: of the run, as in CHOSEN. folder: where its log and results go."""
 
-    def __init__(self, job: Job, root: Path, kind: str, folder: Path, limit: float) -> None:
+    def __init__(self, job: Job, root: Path, kind: str, folder: Path) -> None:
         self.job = job
         self.log = folder / f"{job.name}.log"
         self.log.parent.mkdir(parents=True, exist_ok=True)
@@ -32,24 +34,24 @@ class Process:
         # Not the numbered folders of pytest, which are kept: a lab's files are large.
         self._temporary = tempfile.mkdtemp(prefix="rackserve-")
         self._begun = time.monotonic()
-        self._limit = limit
+        self._limit, self._grace = job.limit(kind), job.grace
         self._told = 0.0
         self._late = False
         with self.log.open("w") as log:
             self._process = subprocess.Popen(
-                job.command or self._pytest(kind),
+                (*(_ENDS_WITH_US if shutil.which(_ENDS_WITH_US[0]) else ()), *(job.command or self._pytest(kind))),
                 cwd=root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 # Ctrl-C reaches this process alone, which passes it on once.
                 process_group=0,
-                env=os.environ | {recorder.VARIABLE: str(self._lines)},
+                env=clean(os.environ) | {recorder.VARIABLE: str(self._lines)},
             )
 
     def _pytest(self, kind: str) -> tuple[str, ...]:
         options = ("-p", recorder.__name__, "-p", "no:cacheprovider", f"--basetemp={self._temporary}/t")
-        return (sys.executable, "-m", "pytest", *options, "-m", CHOSEN[kind], *self.job.tests)
+        return (sys.executable, "-m", "pytest", *options, *OPTIONS[kind], "-m", CHOSEN[kind], *self.job.tests)
 
     @property
     def killed(self) -> bool:
@@ -61,25 +63,37 @@ class Process:
         if not self._told:
             self._told = time.monotonic()
             self._send(signal.SIGINT)
-        elif time.monotonic() - self._told > GRACE:
+        elif time.monotonic() - self._told > self._grace:
             self._send(signal.SIGKILL)
 
     def _send(self, number: signal.Signals) -> None:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, number)
 
+    def over(self) -> bool:
+        """Whether it is; then nothing that it started goes on."""
+        if self._process.poll() is None:
+            return False
+        self._send(signal.SIGKILL)
+        return True
+
     def poll(self) -> Result | None:
         """The result, once it is over."""
-        code = self._process.poll()
         seconds = time.monotonic() - self._begun
-        if code is None:
+        if not self.over():
             if seconds > self._limit:
                 self._late = True
                 self.end()
             return None
-        # Nothing that it started goes on.
-        self._send(signal.SIGKILL)
-        shutil.rmtree(self._temporary, ignore_errors=True)
+        removed = not Path(self._temporary).exists()
+        self.clean()
         if self._late:
             return Result(self.job.name, seconds, problem=f"not done after {self._limit:.0f} s")
-        return judge(self.job, seconds, code, read_lines(self._lines))
+        result = judge(self.job, seconds, self._process.returncode, read_lines(self._lines))
+        if removed and not result.good:
+            return replace(result, problem=f"its folder {self._temporary} was removed meanwhile, by nothing of ours")
+        return result
+
+    def clean(self) -> None:
+        """Remove its temporary files."""
+        shutil.rmtree(self._temporary, ignore_errors=True)

@@ -14,9 +14,10 @@ VARIABLE = "RACKSERVE_SUITE_RESULTS"
 class Recorder:
     """Writes each line as soon as its test is over, so that a process which dies has told what it had done."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, expression: str) -> None:
         self._file = path.open("w", encoding="utf-8")
-        self._deselected = 0
+        self._markers = set(expression.split())
+        self._deselected = self._unmarked = 0
         self._seconds: dict[str, float] = {}
         self._outcomes: dict[str, tuple[str, str]] = {}
 
@@ -24,8 +25,9 @@ class Recorder:
         print(json.dumps(entry), file=self._file, flush=True)
 
     def pytest_deselected(self, items: list[pytest.Item]) -> None:
-        """Count what the markers left out."""
+        """Count what was left out, and what of it has none of the markers that -m names."""
         self._deselected += len(items)
+        self._unmarked += sum(not self._markers & {mark.name for mark in item.iter_markers()} for item in items)
 
     def pytest_collectreport(self, report: pytest.CollectReport) -> None:
         """A module that cannot be read, or skips itself, has no tests that could tell."""
@@ -48,7 +50,7 @@ class Recorder:
 
     def pytest_sessionfinish(self, exitstatus: int) -> None:
         """The last line: it is only there where pytest came to its end."""
-        self._write({"ended": int(exitstatus), "deselected": self._deselected})
+        self._write({"ended": int(exitstatus), "deselected": self._deselected, "unmarked": self._unmarked})
 
 
 def _why(longrepr: object) -> str:
@@ -58,4 +60,4 @@ def _why(longrepr: object) -> str:
 def pytest_configure(config: pytest.Config) -> None:
     """Record where somebody asks for it."""
     if VARIABLE in os.environ:
-        config.pluginmanager.register(Recorder(Path(os.environ[VARIABLE])))
+        config.pluginmanager.register(Recorder(Path(os.environ[VARIABLE]), config.getoption("markexpr")))

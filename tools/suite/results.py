@@ -10,6 +10,8 @@ from pathlib import Path
 from tools.suite.jobs import Job
 
 PYTEST_FAILED, PYTEST_NO_TESTS = 1, 5
+# How the reason of a skip begins where a machine gives nothing to ask.
+DOES_NOT_ARISE = "does not arise here: "
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +36,8 @@ class Result:
         """For the line of this job."""
         counts = ((self.passed, "passed"), (self.failed, "failed"), (self.skipped, "skipped"))
         said = ", ".join(f"{count} {what}" for count, what in counts if count)
-        return "; ".join(word for word in (said, self.problem) if word) or "done"
+        done = "its markers leave all of it out" if self.idle else "done"
+        return "; ".join(word for word in (said, self.problem) if word) or done
 
 
 def judge(job: Job, seconds: float, code: int, lines: str = "") -> Result:
@@ -45,18 +48,24 @@ def judge(job: Job, seconds: float, code: int, lines: str = "") -> Result:
     tests = [entry for entry in entries if "outcome" in entry]
     ends = [entry for entry in entries if "ended" in entry]
     count = {what: sum(entry["outcome"] == what for entry in tests) for what in ("passed", "failed", "skipped")}
-    deselected = ends[0]["deselected"] if ends else 0
+    deselected, unmarked = (ends[0]["deselected"], ends[0]["unmarked"]) if ends else (0, 0)
     idle = code == PYTEST_NO_TESTS and not tests and deselected > 0
     problem = ""
     if not ends or code not in (0, PYTEST_FAILED, PYTEST_NO_TESTS):
         problem = f"pytest did not come to its end: exit code {code}"
+    elif unmarked:
+        problem = f"{unmarked} left out otherwise than by markers"
     elif not tests and not idle:
         problem = "no tests were found"
-    elif tests and count["skipped"] == len(tests):
+    elif tests and all(entry["outcome"] == "skipped" for entry in tests) and not _nothing_to_ask(tests):
         problem = f"everything was skipped: {tests[0]['why']}"
     elif code != 0 and not count["failed"] and not idle:
         problem = f"exit code {code}"
     return Result(job.name, seconds, **count, problem=problem, idle=idle)
+
+
+def _nothing_to_ask(tests: Iterable[dict[str, str]]) -> bool:
+    return all(DOES_NOT_ARISE in entry["why"] for entry in tests)
 
 
 def closing_line(results: Iterable[Result]) -> str:

@@ -17,6 +17,8 @@ class Room:
 
     def holds(self, job: Job, running: Collection[Job], waiting: Collection[Job]) -> bool:
         """Whether one more job begins beside those that run."""
+        if job.machines and any(one.machines for one in running):
+            return False
         beside = sum(one.lane is job.lane for one in running)
         if job.lane is Lane.PREPARE:
             return True
