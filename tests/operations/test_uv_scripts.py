@@ -106,6 +106,14 @@ def test_what_no_release_has_any_more_goes(host):
     assert cached(host) == {"torch-9.9.dist-info", "engine-2.0.dist-info"}
 
 
+def test_a_host_without_this_uv_is_cleaned_as_well(host):
+    # Its releases were all made before this uv was pinned.
+    shutil.rmtree(host.release("engine-1"))
+    done = host.run("uv-cache.sh", f"{host.uv}-newer", host.work)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert cached(host) == {"torch-9.9.dist-info", "engine-2.0.dist-info"}
+
+
 def test_what_went_is_fetched_again_when_it_is_wanted(host):
     shutil.rmtree(host.release("engine-1"))
     prune(host)

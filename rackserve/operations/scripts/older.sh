@@ -37,11 +37,11 @@ drop_compiled() {
 
 # drop_fetched UV CACHE: drop what uv has fetched that no release on this host has any more; the next version of a runtime
 # still finds what it has in common with those that stay. Where releases are on another file system nothing is linked,
-# and nothing stays.
+# and nothing stays. UV is not there where every release was made by another one.
 drop_fetched() {
   for archive in "$2"/archive-v*/*/; do
     [ -d "$archive" ] || continue
     [ -n "$(find "$archive" -type f -links +1 -print -quit)" ] || rm -rf "$archive"
   done
-  "$1/bin/uv" cache prune --quiet --cache-dir "$2"
+  [ ! -x "$1/bin/uv" ] || "$1/bin/uv" cache prune --quiet --cache-dir "$2"
 }
