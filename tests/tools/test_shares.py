@@ -60,8 +60,8 @@ def named(sentences: list[str]) -> list[str]:
         # A module that nobody recorded counts with its folder, and a folder from nothing.
         (BEFORE | {"lab/test_new": 300.0}, []),
         (BEFORE | {"lab/test_new": 3000.0}, ["lab"]),
-        (BEFORE | {"new": 29.0}, []),
-        (BEFORE | {"new": 30.0}, ["new"]),
+        (BEFORE | {"new": 59.0}, []),
+        (BEFORE | {"new": 60.0}, ["new"]),
     ],
 )
 def test_what_doubles_its_share_is_told(took, told):
