@@ -25,7 +25,7 @@ test: setup
 # Everything but what needs a GPU, in n parts of at most 45 minutes: PART=i/n. What has passed for this code is not run again.
 test-all: setup
 	@tools/packages.sh $(TEST_PACKAGES)
-	@$(BIN)/python -m tools.suite all $(PART)
+	@$(BIN)/python -m tools.suite all '$(PART)'
 
 # The complete result of test-all for this code; an error where any of it is missing or failed.
 # An environment that is not up to date will do: tests may be at work in it.

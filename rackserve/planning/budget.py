@@ -106,9 +106,10 @@ def sglang_fraction(parts: Budget, engine: Engine, ceiling: float) -> float:
     return math.floor(max(0.0, allowed / free) * 1000) / 1000
 
 
-def trtllm_kv(parts: Budget, fraction: float) -> int:
-    """Bytes of KV cache at this free_gpu_memory_fraction."""
-    return math.floor((parts.total - parts.peak) * fraction)
+def trtllm_kv(parts: Budget, fraction: float, ceiling: float) -> int:
+    """Bytes of KV cache at this free_gpu_memory_fraction; where all else is over the ceiling, how much as a negative."""
+    over = math.floor(parts.total * ceiling - parts.peak)
+    return over if over < 0 else math.floor((parts.total - parts.peak) * fraction)
 
 
 def trtllm_fraction(parts: Budget, ceiling: float) -> float:

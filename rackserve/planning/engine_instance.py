@@ -167,4 +167,4 @@ def _kv_bytes(request: Request, engine: Engine, part: Budget, share: float) -> i
     if request.runtime == "sglang":
         # A share that leaves too little for activations and graphs runs out of memory under load, not at the start.
         return min(budget.sglang_kv(part, engine, share), part.kv - engine.context_mib * MIB)
-    return budget.trtllm_kv(part, share)
+    return budget.trtllm_kv(part, share, request.ceiling if request.utilization is None else 1.0)
