@@ -200,6 +200,7 @@ def test_types_that_stand_in_have_bits_of_their_own(quantization, columns, raise
 
 def test_the_first_and_last_eighth_and_every_third_layer_between_are_raised():
     assert [index for index in range(16) if _is_raised(index, 16)] == [0, 1, 4, 7, 10, 13, 14, 15]
+    assert [index for index in range(15) if _is_raised(index, 15)] == [0, 3, 6, 9, 12, 13, 14]
 
 
 def test_three_tenths_of_a_layer_are_raised_where_a_header_lists_no_matrices():
