@@ -20,6 +20,7 @@ from rackserve.planning.kv_cache import KvLayout, flat_layout, layout
 from rackserve.planning.memory import Footprint, footprint
 from rackserve.planning.parallel import decide, tensor_parallel_problem
 from rackserve.planning.weights import padded_vocab_bytes, prepared_bytes
+from tests.planning.making import cpu_host, plan
 from tests.planning.making import planned as in_ram
 from tests.planning.making import shape as small_shape
 from tests.planning.sizing import request, shape, sized
@@ -253,6 +254,14 @@ def test_a_share_of_ram_is_stated_with_four_digits_and_rounded_up():
     needed = (chat.sizing.stage.peak + chat.sizing.needed_bytes) / chat.sizing.stage.total
     assert share == round(share, 4)
     assert 0 <= share - needed - 0.005 < 0.0001
+
+
+def test_85_percent_is_planned_with_where_nobody_states_another():
+    total = request().total_bytes
+    budget_of = sized(quantization="none", max_model_len=8192)
+    assert budget_of.used_bytes == pytest.approx(0.85 * total, rel=1e-3)
+    assert plan(cpu_host(10_000, [])).budget_mib == 8500
+    assert (request().ceiling, request().host_ceiling) == (0.85, 0.85)
 
 
 # GPUs of a host
