@@ -22,7 +22,6 @@ KNOWN = frozenset(
 )
 # Of so many layers with a window the last one sees everything, where a file states no pattern.
 _PERIODS: Mapping[str, int] = MappingProxyType({"gpt-oss": 2, "gemma2": 2, "cohere2": 4, "gemma3": 6})
-_STATE_BYTES = 4
 
 
 def shape_from_gguf(facts: GgufFacts, where: str) -> Shape:
@@ -98,4 +97,4 @@ def _state(facts: GgufFacts) -> StateCache:
     inner, state = _number(facts, "ssm.inner_size"), _number(facts, "ssm.state_size")
     channels = inner + 2 * _number(facts, "ssm.group_count") * state
     kernel = max(1, _number(facts, "ssm.conv_kernel"))
-    return StateCache(conv=(kernel - 1) * channels, ssm=state * inner, ssm_bytes=_STATE_BYTES, kind="gdn")
+    return StateCache(conv=(kernel - 1) * channels, ssm=state * inner, kind="gdn")

@@ -13,6 +13,7 @@ from rackserve.cli.common import MEMORY_MIB, console, gpu_of, in_words, print_js
 from rackserve.cli.model_source import ModelSource, model_source
 from rackserve.domain.errors import InputError, Problem
 from rackserve.domain.gpu import Gpu
+from rackserve.domain.policy import DEFAULT_CEILING
 from rackserve.domain.service import RuntimeName
 from rackserve.planning.alternatives import alternatives
 from rackserve.planning.engine_facts import engine_for
@@ -51,7 +52,12 @@ _NOT_FOR_GGUF = {
 @click.option("--avg-tokens", type=click.IntRange(1, 2**31), help="Tokens of an average request.")
 @click.option("--gpu-memory-utilization", "utilization", type=float, help="The runtime's own memory share, 0 to 1.")
 @click.option(
-    "--memory-ceiling", "ceiling", type=float, default=0.85, show_default=True, help="Share of each GPU to use."
+    "--memory-ceiling",
+    "ceiling",
+    type=float,
+    default=DEFAULT_CEILING,
+    show_default=True,
+    help="Share of each GPU to use.",
 )
 @click.option("--tensor-parallel", type=click.IntRange(1, 4096))
 @click.option("--pipeline-parallel", type=click.IntRange(1, 4096))

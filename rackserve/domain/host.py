@@ -11,7 +11,7 @@ from pydantic import AfterValidator, Field, StringConstraints
 from rackserve.domain.archives import ArchiveRuntime, PinnedArchive
 from rackserve.domain.base import AbsolutePath, Frozen, Sha256, Tag, Url
 from rackserve.domain.image import ImageByDigest, ImageRuntime
-from rackserve.domain.policy import MOST_CEILING
+from rackserve.domain.policy import DEFAULT_CEILING, MOST_CEILING
 from rackserve.domain.repository import RepositoryName
 from rackserve.domain.service import Ipv4, Service
 
@@ -92,7 +92,7 @@ class Host(Frozen):
     python_mirror: Url | None = None
     allow_unknown_versions: bool = False
     memory_mib: int | None = Field(default=None, ge=64, le=64 * 2**20)
-    memory_ceiling: float = Field(default=0.85, gt=0, le=MOST_CEILING)
+    memory_ceiling: float = Field(default=DEFAULT_CEILING, gt=0, le=MOST_CEILING)
     services: tuple[Service, ...] = ()
     model_hub: Url | None = None
     node_address: Annotated[Ipv4, AfterValidator(_reachable)] | None = None

@@ -8,6 +8,8 @@ KV_HEADROOM = 1.2
 # Share of a GPU's memory that planning leaves alone, for what no formula knows.
 # With it none of 16,000 decisions in bench/accuracy was a false yes; without it one was, by 18 MiB.
 RESERVE = 0.005
+# Share of a GPU's or a host's memory that is planned with where nobody states another.
+DEFAULT_CEILING = 0.85
 # The largest share of a GPU's memory that an inventory may state, and the largest that a refusal offers: above the
 # latter a neighbour's context, a display or fragmentation is enough for an out-of-memory error.
 MOST_CEILING = 0.95

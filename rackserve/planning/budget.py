@@ -107,7 +107,7 @@ def sglang_fraction(parts: Budget, engine: Engine, ceiling: float) -> float:
 
 
 def trtllm_kv(parts: Budget, fraction: float, ceiling: float) -> int:
-    """Bytes of KV cache at this free_gpu_memory_fraction; where all else is over the ceiling, how much as a negative."""
+    """Bytes of KV cache at this free_gpu_memory_fraction; where all else is over the ceiling, how much, negative."""
     over = math.floor(parts.total * ceiling - parts.peak)
     return over if over < 0 else math.floor((parts.total - parts.peak) * fraction)
 

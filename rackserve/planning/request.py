@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from rackserve.domain.engine import Engine
 from rackserve.domain.gpu import Gpu
+from rackserve.domain.policy import DEFAULT_CEILING
 from rackserve.domain.shape import Shape
 
 # A host of GPUs that share NVLink or a PCIe root has eight of them at most, unless the inventory says otherwise
@@ -49,9 +50,9 @@ class Request:
     tensor_parallel: int | None = None
     pipeline_parallel: int | None = None
     batched_tokens: int | None = None
-    ceiling: float = 0.85
+    ceiling: float = DEFAULT_CEILING
     host_mib: int | None = None
-    host_ceiling: float = 0.85
+    host_ceiling: float = DEFAULT_CEILING
     host_gpus: int = HOST_GPUS
     hosts: int = 1
     shared_prompts: bool | None = None

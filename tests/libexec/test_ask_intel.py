@@ -7,6 +7,8 @@ import os
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests import needs
 
 pytestmark = needs.programs("gcc")
@@ -50,3 +52,9 @@ def test_a_platform_that_fails_says_its_code(tmp_path):
     assert ask(tmp_path, 1, opencl=OPENCL.format(platforms=1, code=-6))[-1] == (
         "OpenCL: clGetPlatformIDs: -6: are libze-intel-gpu1 and intel-opencl-icd installed?"
     )
+
+
+@pytest.mark.parametrize(("code", "answers"), [(-1, True), (-2, False), (-1000, False), (-1001, True), (-1002, False)])
+def test_no_device_and_no_platform_are_answers(tmp_path, code, answers):
+    told = ask(tmp_path, 1, opencl=OPENCL.format(platforms=0, code=code))[-1]
+    assert (told == "OpenCL sees 0 of 1 cards") is answers

@@ -212,7 +212,7 @@ def test_what_is_short_counts_weights_that_are_over_the_ceiling_by_themselves(ru
     found = sized("a100-80gb-sxm", "deepseek-v3", runtime=runtime, gpus=8, max_model_len=4096)
     assert found.stage.weights > 0.85 * found.stage.total
     over = found.stage.peak + found.needed_bytes - 0.85 * found.stage.total
-    # Beside it 0.5 % of the card stay free, engines' flags have three places, and SGLang leaves its context out of its share.
+    # Beside it 0.5 % of the card stay free, flags have three places, and SGLang's share leaves its context out.
     assert over <= found.missing_bytes <= over + 0.015 * found.stage.total
 
 

@@ -55,6 +55,9 @@ def test_images_are_there_before_any_service_is_touched(monkeypatch, tmp_path):
     started = [command for command in made.changes["h1"] if "# start.sh " in command.stdin]
     folders = ["/var/cache/rackserve/chat", "/var/cache/rackserve/code"]
     assert [command.split()[-2:] for command in started] == [["container", folder] for folder in folders]
+    # Two minutes more than a service may take: its unit says first what it was waiting for.
+    (plan,) = plan_fleet([("h1", TWO)])
+    assert [int(command.split()[-3]) for command in started] == [one.start_timeout + 120 for one in plan.all_services]
 
 
 def test_a_host_that_serves_its_plan_is_sent_nothing(monkeypatch, tmp_path):

@@ -44,7 +44,7 @@ READERS: Mapping[str, tuple[Reader, Traits]] = {
     "qwen3_next": (delta_layers, _DELTA),
     "qwen3_5_text": (delta_layers, _DELTA),
     "qwen3_5_moe_text": (delta_layers, _DELTA),
-    "gemma4_text": (gemma4_layers, Traits(tied=True, norms=4)),
+    "gemma4_text": (gemma4_layers, Traits(tied=True)),
     "llama4_text": (llama4_layers, Traits()),
     "nemotron_h": (nemotron_h_layers, Traits()),
     "granitemoehybrid": (granite_hybrid_layers, Traits(tied=True)),
