@@ -215,5 +215,6 @@ def _capacity_mib(host: Host, gpu: Gpu) -> int:
 def _ports(host: Host) -> dict[str, int]:
     """Ports by service name: the stated ones, and the next free ones from FIRST_PORT for the rest."""
     ports = {service.name: service.port for service in host.services if service.port is not None}
-    free = (port for port in range(FIRST_PORT, 65536) if port not in set(ports.values()))
+    taken = set(ports.values())
+    free = (port for port in range(FIRST_PORT, 65536) if port not in taken)
     return {**ports, **{service.name: next(free) for service in host.services if service.port is None}}

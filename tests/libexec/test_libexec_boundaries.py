@@ -278,3 +278,10 @@ def test_what_cannot_be_done_ends_in_1(program, capsys):
     with pytest.raises(SystemExit) as ended:
         helpers.run("health", fails)
     assert (ended.value.code, capsys.readouterr().err) == (1, "health: a sentence\n")
+
+
+def test_a_mac_looks_after_a_server_by_the_same_numbers(program):
+    text = (HELPERS.parent / "libexec-macos" / "health").read_text(encoding="utf-8")
+    health = program("health")
+    for name in ("LOOKS", "PROBE_S", "METRICS_S", "CPU_LEAST_S"):
+        assert re.findall(rf"^{name.lower()}=(\d+)$", text, re.MULTILINE) == [str(getattr(health, name))]
