@@ -28,6 +28,9 @@ SCHEMA = {
 IN_SCHEMA = {"type": "json_schema", "json_schema": {"name": "answer", "schema": SCHEMA}}
 # Of a stream that a stop falls into: the slowest machine is done with them before the stop loses its patience.
 STREAM_TOKENS = 300
+# Some milliseconds. A process that sleeps them takes a quarter of a second to begin and end on a busy machine.
+# systemd would put a variable of its own for `$n`.
+MOMENT = "n=0; while [ $((n)) -lt 5000 ]; do n=$((n + 1)); done"
 
 
 @dataclass
@@ -136,7 +139,7 @@ def takes_all(site: Site, host: str) -> None:
 @contextmanager
 def braked(lab: Lab, host: str, pid: str, pause_s: float = 2) -> Iterator[None]:
     """Let a process compute for a few milliseconds now and then only, whatever machine it is on."""
-    brake = f"while kill -STOP {pid}; do sleep {pause_s}; kill -CONT {pid}; sleep 0.005; done"
+    brake = f"while kill -STOP {pid}; do sleep {pause_s}; kill -CONT {pid}; {MOMENT}; done"
     lab.ssh(host, f"systemd-run --quiet --unit=brake --collect sh -c {shlex.quote(brake)}")
     try:
         yield

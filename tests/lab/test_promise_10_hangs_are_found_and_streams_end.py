@@ -16,7 +16,7 @@ from tests.lab.conftest import LabFactory
 from tests.lab.deploying import Run, Site, main_pid, serves
 from tests.lab.hanging import LENGTHS, Lengths, is_ended_and_comes_back, is_left_alone
 from tests.lab.talking import Client, client_of, outlives, process_of, told_to_stop, wait_for
-from tests.lab.vllm_site import MOST, linked
+from tests.lab.vllm_site import MOST_OF_LONGEST, linked
 
 pytestmark = pytest.mark.lab
 
@@ -150,9 +150,9 @@ def test_vllm_whose_engine_hangs_is_ended_and_comes_back(vllm: Site, lengths: Le
 @pytest.mark.full
 def test_a_busy_vllm_is_left_alone(vllm: Site) -> None:
     slots = vllm.hosts["h1"]["services"][0]["concurrency"]
-    is_left_alone(vllm.lab, "h1", running(vllm), ENGINE, streams=slots, tokens=MOST)
+    is_left_alone(vllm.lab, "h1", running(vllm), ENGINE, streams=slots, tokens=MOST_OF_LONGEST, pause_s=2)
 
 
 def test_a_stream_ends_before_a_stopped_vllm_does(vllm: Site) -> None:
-    outlives(vllm.lab, "h1", running(vllm), ENGINE, lambda: told_to_stop(vllm.lab, "h1"))
+    outlives(vllm.lab, "h1", running(vllm), ENGINE, lambda: told_to_stop(vllm.lab, "h1"), tokens=MOST_OF_LONGEST)
     assert wait_for(vllm.lab, "h1", 60, ActiveState="inactive")["Result"] == "success"

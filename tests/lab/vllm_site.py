@@ -13,12 +13,15 @@ import subprocess
 from pathlib import Path
 
 from rackserve.lab.lab import Lab
+from rackserve.lab.tiny_checkpoint import CONTEXT
 from tests.contract.harness import ROOT
 from tests.lab.checkpoints import MODEL, offer_checkpoint, requirements_entry
 from tests.lab.deploying import Site
 from tests.lab.vllm_wheel import VERSION, requirements, wheels
 
 LENGTH, MOST = 1024, 900
+# The linked one serves streams that tests have to catch under way, at a thousand tokens a second.
+LONGEST, MOST_OF_LONGEST = CONTEXT, CONTEXT - 100
 RELEASES = "opt/rackserve/releases"
 PACKAGES = 'packages = { deb = ["g++", "libnuma1"], rpm = ["gcc-c++", "numactl-libs"] }\n'
 _PYTHON = "3.11"
@@ -58,7 +61,7 @@ def linked(lab: Lab, folder: Path) -> Site:
     _link(ROOT / "vllm-cpu", lab.folder("h1").upper / release, release)
     lab.boot("h1")
     lab.wait("h1")
-    return _site(lab, folder, {"first": text})
+    return _site(lab, folder, {"first": text}, LONGEST, MOST_OF_LONGEST)
 
 
 def _compile() -> None:
@@ -88,7 +91,7 @@ def _linked(source: str, target: str) -> str:
     return target
 
 
-def _site(lab: Lab, folder: Path, texts: dict[str, str]) -> Site:
+def _site(lab: Lab, folder: Path, texts: dict[str, str], length: int = LENGTH, most: int = MOST) -> Site:
     model = offer_checkpoint(lab, folder)
     for name, text in texts.items():
         pinned = folder / f"{name}.txt"
@@ -100,8 +103,8 @@ def _site(lab: Lab, folder: Path, texts: dict[str, str]) -> Site:
         "model": MODEL,
         "runtime": "vllm",
         "runtime_version": "0.32.0",
-        "max_model_len": LENGTH,
-        "max_output_tokens": MOST,
+        "max_model_len": length,
+        "max_output_tokens": most,
     }
     made.hosts["h1"] |= {
         "catalog": [str(folder / "first.toml")],
