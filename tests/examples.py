@@ -16,9 +16,16 @@ _USUAL = 100
 
 def register() -> None:
     """Have both profiles, with SAME in force; `--hypothesis-profile` takes another."""
-    common = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
-    settings.register_profile(SAME, max_examples=_USUAL, derandomize=True, **common)
-    settings.register_profile(MANY, max_examples=10 * _USUAL, print_blob=True, **common)
+    slow = [HealthCheck.too_slow]
+    settings.register_profile(SAME, max_examples=_USUAL, derandomize=True, deadline=None, suppress_health_check=slow)
+    # Whether the first few of random examples suit a test is chance.
+    settings.register_profile(
+        MANY,
+        max_examples=10 * _USUAL,
+        print_blob=True,
+        deadline=None,
+        suppress_health_check=[*slow, HealthCheck.filter_too_much],
+    )
     settings.load_profile(SAME)
 
 

@@ -47,15 +47,13 @@ def is_ended_and_comes_back(lab: Lab, host: str, process: str, lengths: Lengths)
     assert "rackserve@chat.service hangs" in told
 
 
-def is_left_alone(
-    lab: Lab, host: str, client: Client, process: str, *, streams: int, tokens: int, pause_s: float = 0.5
-) -> None:
+def is_left_alone(lab: Lab, host: str, client: Client, process: str, *, streams: int, tokens: int) -> None:
     """Have more to do than gets done in as many looks as a hang is given: nothing is ended, all streams are."""
     before = main_pid(lab, host)
     # By hand, and not whenever the timer is.
     lab.ssh(host, "systemctl stop rackserve-health@chat.timer; systemctl start rackserve-health@chat")
     # Metrics come between two batches, which are slow here.
-    with shortened.looks(lab, host, 3, 2, 30), braked(lab, host, process_of(lab, host, process), pause_s):
+    with shortened.looks(lab, host, 3, 2, 30), braked(lab, host, process_of(lab, host, process), 0.5):
         begun = [client.stream(max_tokens=tokens, ignore_eos=True) for _ in range(streams)]
         for stream in begun:
             stream.started()

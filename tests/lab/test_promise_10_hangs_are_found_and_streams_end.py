@@ -150,7 +150,7 @@ def test_vllm_whose_engine_hangs_is_ended_and_comes_back(vllm: Site, lengths: Le
 @pytest.mark.full
 def test_a_busy_vllm_is_left_alone(vllm: Site) -> None:
     slots = vllm.hosts["h1"]["services"][0]["concurrency"]
-    is_left_alone(vllm.lab, "h1", running(vllm), ENGINE, streams=slots, tokens=MOST_OF_LONGEST, pause_s=2)
+    is_left_alone(vllm.lab, "h1", running(vllm), ENGINE, streams=slots, tokens=MOST_OF_LONGEST)
 
 
 def test_a_stream_ends_before_a_stopped_vllm_does(vllm: Site) -> None:

@@ -30,7 +30,7 @@ _WITHOUT_KVM = 'mount --bind "$1/no-kvm" /dev/kvm && mount --bind "$1/qemu.conf"
 _ANSWERS_S = 120
 # Deadlines of the steps, two to five times what they take on two cores that emulate and have other work. A job has time
 # for all of them: tools/suite/jobs.py.
-BUILD_S = 1500
+BUILD_S = 2100
 BOX_S = 450
 ADD_S = 300
 UP_S = 500

@@ -13,8 +13,8 @@ CHOSEN = {"test": "not full and not vagrant and not gpu", "all": "not gpu"}
 # tests/examples.py says what this is for.
 OPTIONS = {"test": (), "all": ("--hypothesis-profile=many",)}
 # A job that takes longer hangs. Virtual machines have steps with deadlines of their own: tests/lab/virtual.py.
-LIMIT = {"test": 20 * 60.0, "all": 40 * 60.0}
-LIMIT_OF_MACHINES = 75 * 60.0
+LIMIT = {"test": 20 * 60.0, "all": 45 * 60.0}
+LIMIT_OF_MACHINES = 90 * 60.0
 # What a job gets to take its labs or machines down after it was told to end.
 GRACE = 120.0
 GRACE_OF_MACHINES = 360.0
