@@ -83,7 +83,7 @@ def test_every_test_asserts_something_on_every_way_through_it():
         "if not plan:\n  return\nassert plan.installs",
         "for plan in plans:\n  if plan:\n    assert plan.installs",
         "try:\n  parse()\nexcept ValueError:\n  pass",
-        "def inner():\n  assert True\nwork(inner)",
+        "def inner():\n  assert plan.installs\nwork(inner)",
     ],
 )
 def test_a_test_that_may_pass_without_an_assertion_is_found(body):

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
-PASSES = "def test_passes():\n    assert True\n"
+PASSES = "def test_passes():\n    assert sorted([2, 1]) == [1, 2]\n"
 SKIPS = "import pytest\n\ndef test_skips():\n    pytest.skip('no shellcheck here')\n"
 NOTHING_TO_ASK = """
 from tests import needs

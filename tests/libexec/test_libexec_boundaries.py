@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.clock import Clock
 from tests.libexec.helper_host import HELPERS
 
 Loader = Callable[[str], ModuleType]
@@ -78,19 +79,6 @@ def slow_server(program: ModuleType, seconds: float, **service: Any) -> Any:
 
     facts = {"name": "chat", "key_file": None, "url": "http://127.0.0.1:1", "metrics": "/metrics", "metrics_key": False}
     return Slow(SimpleNamespace(**facts, health="/health", in_flight=["x"], progress=["x"], **service))
-
-
-class Clock:
-    """Time that goes on where somebody sleeps, and a second with each look."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 # what is waited for

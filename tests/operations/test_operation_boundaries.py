@@ -16,23 +16,11 @@ import pytest
 from rackserve.domain.host import Host
 from rackserve.operations import reboot
 from roles import uninstall
+from tests.clock import Clock
 
 MIB = 2**20
 SCRIPTS = resources.files("rackserve.operations") / "scripts"
 FILES = ("hub.py", "snapshot.py")
-
-
-class Clock:
-    """Time that goes on where somebody sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 0.0
-
-    def monotonic(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
 
 
 @pytest.fixture
